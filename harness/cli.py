@@ -1,0 +1,316 @@
+# SPDX-License-Identifier: GPL-2.0-only
+"""The command ``harness``."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import signal
+import sys
+import traceback
+from collections.abc import Iterator, Mapping, Sequence
+from pathlib import Path
+from typing import Annotated
+
+import typer
+from rich.console import Console
+
+from harness import __version__, doctor, host, interactive, parse_command, spec
+from harness import prove as proving
+from harness.errors import HarnessError, UserError
+from harness.lab import Lab, Settings
+from harness.model import Fix, Outcome, Result, Verdict
+from harness.progress import say
+from harness.pytest_plugin import LabSession, run_cases
+from harness.report import as_json
+from harness.report.terminal import proof_table, result_line, result_table
+from harness.runs import RunFolder
+
+#: Exit codes; docs/architecture.md, "Exit codes".
+GOOD, KERNEL_FAILED, IMPOSSIBLE, LAB_BROKE, INTERRUPTED = 0, 1, 2, 3, 130
+
+app = typer.Typer(
+    name="harness",
+    help="Build kernels with sanitizers, boot them in QEMU, provoke documented bugs of erofs, fscache and "
+    "cachefiles, and compare what the kernel log says with the documented fixes.",
+    epilog="Exit codes: 0 all as it should be, 1 a kernel under test failed, 2 you asked for something "
+    "impossible, 3 the lab broke.",
+    no_args_is_help=True,
+    add_completion=False,
+    pretty_exceptions_enable=False,
+    context_settings={"help_option_names": ["-h", "--help"]},
+)
+
+KernelOption = Annotated[str, typer.Option("--kernel", help="Kernel to test: a name in kernels/.")]
+TreeOption = Annotated[
+    Path | None,
+    typer.Option("--tree", help="Build this kernel working tree instead of the kernel's own source."),
+]
+ImageOption = Annotated[str, typer.Option("--image", help="Guest image: a name in images/.")]
+CpusOption = Annotated[int, typer.Option("--cpus", min=1, max=8, help="Processors of a guest.")]
+MemoryOption = Annotated[int, typer.Option("--memory", min=256, help="Memory of a guest in MiB.")]
+JsonOption = Annotated[bool, typer.Option("--json", help="One JSON object on standard output.")]
+WithoutOption = Annotated[
+    list[str] | None, typer.Option("--without", metavar="FIX", help="Take this fix out (repeatable).")
+]
+
+_DEFAULT = Settings(Path(), Path())
+
+
+def _settings(kernel: str, tree: Path | None, image: str, cpus: int, memory: int, kmemleak: bool = True) -> Settings:
+    project = host.project_folder()
+    return Settings(project, host.cache_folder(), kernel, tree, image, cpus, memory, kmemleak)
+
+
+@contextlib.contextmanager
+def _recorded(run: RunFolder, lab: Lab) -> Iterator[None]:
+    """Leave valid result files behind, whatever ends the body."""
+    try:
+        yield
+    except HarnessError as error:
+        run.write(lab.session(), trouble=str(error))
+        raise
+    except (KeyboardInterrupt, SystemExit):
+        run.write(lab.session(), trouble="interrupted")
+        raise
+    except Exception as error:
+        run.write(lab.session(), trouble=f"{type(error).__name__}: {error}")
+        raise
+
+
+def _exit_code(results: Sequence[Result]) -> int:
+    outcomes = {result.outcome for result in results}
+    if Outcome.LAB_ERROR in outcomes:
+        return LAB_BROKE
+    return GOOD if outcomes <= {Outcome.PASS, Outcome.SKIP} else KERNEL_FAILED
+
+
+def _files(run: RunFolder) -> None:
+    say(f"JUnit:  {run.junit}")
+    say(f"report: {run.html}")
+
+
+@app.command()
+def run(
+    select: Annotated[
+        list[str] | None,
+        typer.Argument(help="Test cases: a fix's name, a file, a folder or a pytest node id. Default: all."),
+    ] = None,
+    kernel: KernelOption = _DEFAULT.kernel,
+    tree: TreeOption = None,
+    without: WithoutOption = None,
+    repeat: Annotated[int, typer.Option("--repeat", min=1, help="Run each test case this often.")] = 1,
+    until_fail: Annotated[
+        bool,
+        typer.Option("--until-fail", help="Repeat until one does not pass; with --repeat, at most so often."),
+    ] = False,
+    seed: Annotated[int, typer.Option("--seed", help="Seed of the test cases' random choices.")] = 0,
+    no_kmemleak: Annotated[
+        bool, typer.Option("--no-kmemleak", help="Do not scan for leaks: some ten seconds less a case.")
+    ] = False,
+    image: ImageOption = _DEFAULT.image,
+    cpus: CpusOption = _DEFAULT.cpus,
+    memory: MemoryOption = _DEFAULT.memory_mib,
+    as_json_: JsonOption = False,
+) -> None:
+    """Run test cases, each in a guest of its own.
+
+    A test case states how a fixed kernel behaves. It fails when one of its assertions does, and when
+    KASAN, kmemleak or another part of the kernel reported something.
+    """
+    settings = _settings(kernel, tree, image, cpus, memory, not no_kmemleak)
+    selection = [_selected(settings.project, word) for word in select or ["testcases"]]
+    removed = tuple(without or ())
+    spec.load_fixes(settings.project, removed) if removed else None
+    folder = RunFolder(settings.project)
+    lab = Lab(settings, folder.path)
+    with _recorded(folder, lab):
+        lab.prepare()
+        repetition = 0
+        while repetition < repeat or (until_fail and repeat == 1):
+            repetition += 1
+            session = LabSession(settings, removed, seed, repetition, lab, folder, _say_result)
+            results = run_cases(session, selection)
+            if until_fail and _exit_code(results) != GOOD:
+                break
+    if as_json_:
+        print(as_json.document(folder.results, (), lab.session()), end="")
+    else:
+        Console().print(result_table(folder.results))
+    _files(folder)
+    raise typer.Exit(_exit_code(folder.results))
+
+
+def _say_result(result: Result) -> None:
+    say(result_line(result))
+
+
+def _selected(project: Path, word: str) -> str:
+    """A word of the command line as something pytest can find."""
+    path, _, rest = word.partition("::")
+    for candidate in (Path.cwd() / path, project / path, project / "testcases" / "fixes" / path):
+        if candidate.exists():
+            return f"{candidate}::{rest}" if rest else str(candidate)
+    known = ", ".join(spec.fix_names(project))
+    raise UserError(
+        f"{word!r} is neither a fix nor a file or folder with test cases",
+        f"fixes: {known}; or a path below testcases/",
+    )
+
+
+@app.command()
+def prove(
+    fixes: Annotated[list[str] | None, typer.Argument(help="Names of fixes. Default: all of the catalogue.")] = None,
+    kernel: KernelOption = _DEFAULT.kernel,
+    tree: TreeOption = None,
+    image: ImageOption = _DEFAULT.image,
+    cpus: CpusOption = _DEFAULT.cpus,
+    memory: MemoryOption = _DEFAULT.memory_mib,
+    as_json_: JsonOption = False,
+) -> None:
+    """Prove documented fixes: with a fix its bug must be absent, without it the bug must appear.
+
+    For each fix its test cases run on the plain kernel and on one whose modules were rebuilt without
+    the fix. 'proven' means: clean with the fix, exactly the documented report without it, and counters
+    show that the path of the bug ran both times.
+    """
+    settings = _settings(kernel, tree, image, cpus, memory)
+    chosen = spec.load_fixes(settings.project, tuple(fixes or ()))
+    if not chosen:
+        raise UserError("the catalogue has no fixes", "see testcases/fixes/")
+    folder = RunFolder(settings.project)
+    lab = Lab(settings, folder.path)
+
+    def run_fix(fix: Fix, without: tuple[str, ...]) -> Sequence[Result]:
+        session = LabSession(settings, without, 0, 1, lab, folder, _say_result)
+        return run_cases(session, [str(test) for test in fix.tests])
+
+    with _recorded(folder, lab):
+        lab.prepare()
+        proofs = proving.prove(lab, chosen, folder, run_fix)
+    if as_json_:
+        print(as_json.document(folder.results, proofs, lab.session()), end="")
+    else:
+        Console().print(proof_table(proofs))
+    _files(folder)
+    if all(proof.verdict is Verdict.PROVEN for proof in proofs):
+        raise typer.Exit(GOOD)
+    broke = any(result.outcome is Outcome.LAB_ERROR for result in folder.results)
+    raise typer.Exit(LAB_BROKE if broke else KERNEL_FAILED)
+
+
+@app.command()
+def build(
+    kernel: Annotated[str, typer.Argument(help="Name of the kernel, in kernels/.")] = _DEFAULT.kernel,
+    tree: TreeOption = None,
+    without: WithoutOption = None,
+    as_json_: JsonOption = False,
+) -> None:
+    """Build a kernel, its modules under test and the lab's modules; nothing that the cache has."""
+    settings = _settings(kernel, tree, _DEFAULT.image, _DEFAULT.cpus, _DEFAULT.memory_mib)
+    doctor.require_tools()
+    lab = Lab(settings, settings.cache)
+    fixes = spec.load_fixes(settings.project, tuple(without)) if without else ()
+    built = lab.modules_under_test(fixes)
+    record = {
+        "kernel": kernel,
+        "release": lab.built.release,
+        "bzimage": str(lab.built.bzimage),
+        "config": str(lab.built.config_file),
+        "build_folder": str(lab.built.build_folder),
+        "modules": [str(file) for file in (*built.files, *lab.lab_modules.files)],
+    }
+    _print_record(record, as_json_)
+
+
+@app.command()
+def image(
+    name: Annotated[str, typer.Argument(help="Name of the image, in images/.")] = _DEFAULT.image,
+    as_json_: JsonOption = False,
+) -> None:
+    """Build a guest image; nothing that the cache has."""
+    lab = Lab(_settings(_DEFAULT.kernel, None, name, 1, 256), host.cache_folder())
+    _print_record({"image": name, "root": str(lab.image.root), "scratch": str(lab.image.scratch)}, as_json_)
+
+
+def _print_record(record: Mapping[str, object], as_json_: bool) -> None:
+    if as_json_:
+        print(json.dumps(record, indent=1))
+        return
+    for key, value in record.items():
+        for line in value if isinstance(value, list) else [value]:
+            print(f"{key}: {line}")
+
+
+@app.command()
+def shell(
+    kernel: KernelOption = _DEFAULT.kernel,
+    tree: TreeOption = None,
+    without: WithoutOption = None,
+    image: ImageOption = _DEFAULT.image,
+    cpus: CpusOption = _DEFAULT.cpus,
+    memory: MemoryOption = _DEFAULT.memory_mib,
+) -> None:
+    """Boot a guest with the modules under test and open a shell in it.
+
+    Without a terminal, standard input is run as a script: echo 'uname -a' | harness shell. When the
+    shell ends the guest is gone, and what its kernel reported is printed.
+    """
+    settings = _settings(kernel, tree, image, cpus, memory)
+    folder = RunFolder(settings.project)
+    lab = Lab(settings, folder.path)
+    fixes = spec.load_fixes(settings.project, tuple(without)) if without else ()
+    raise typer.Exit(interactive.shell(lab, fixes, folder.path))
+
+
+@app.command(name="doctor")
+def doctor_(as_json_: JsonOption = False) -> None:
+    """Say what this host lacks and how to get it, and which accelerator works."""
+    raise typer.Exit(doctor.report(host.cache_folder(), as_json_))
+
+
+@app.command()
+def parse(
+    files: Annotated[list[Path], typer.Argument(help="Kernel logs: console, dmesg, journal; - for standard input.")],
+    as_json_: JsonOption = False,
+) -> None:
+    """Find what is wrong in kernel logs, and name it as the field does."""
+    raise typer.Exit(parse_command.parse_files(files, as_json_))
+
+
+def _version(asked: bool) -> None:
+    if asked:
+        print(f"harness {__version__}")
+        raise typer.Exit
+
+
+@app.callback()
+def _options(
+    version: Annotated[
+        bool, typer.Option("--version", callback=_version, is_eager=True, help="Print the version.")
+    ] = False,
+) -> None:
+    del version
+
+
+def _terminated(_signal: int, _frame: object) -> None:
+    raise KeyboardInterrupt
+
+
+def main() -> None:
+    """Run the command; turn exceptions into one clear sentence and the right exit code."""
+    signal.signal(signal.SIGTERM, _terminated)
+    try:
+        app()
+    except HarnessError as error:
+        say(f"error: {error}")
+        sys.exit(error.exit_code)
+    except KeyboardInterrupt:
+        say("interrupted; guests and builds were ended")
+        sys.exit(INTERRUPTED)
+    except BrokenPipeError:
+        sys.exit(GOOD)
+    except Exception as error:
+        traceback.print_exc()
+        say(f"error: the harness itself failed ({type(error).__name__}: {error}); please report it")
+        sys.exit(LAB_BROKE)

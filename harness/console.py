@@ -1,0 +1,140 @@
+# SPDX-License-Identifier: GPL-2.0-only
+"""A guest's console while it runs: every line, and every finding as soon as it is complete.
+
+QEMU itself writes the whole console to a file; what is read here is a copy for watching.
+"""
+
+from __future__ import annotations
+
+import re
+import socket
+import threading
+from collections.abc import Callable
+
+from harness.deadline import Deadline
+from harness.klog import LogParser
+from harness.model import FATAL_KINDS, Finding
+
+#: A report that is under way counts as finished when nothing came for this many seconds.
+_QUIET = 0.4
+_CHUNK = 65536
+#: The kernel's last words before it restarts (kernel/panic.c, panic()).
+_PANIC = re.compile(r"Kernel panic - not syncing")
+
+
+class ConsoleWatcher:
+    """Reads a console until it closes.
+
+    Args:
+        connection: connected socket of QEMU's serial port.
+        on_fatal: called once, from the watcher's thread, when the kernel is beyond hope or
+            QEMU has gone.
+    """
+
+    def __init__(self, connection: socket.socket, on_fatal: Callable[[], None]) -> None:
+        self._connection = connection
+        self._on_fatal = on_fatal
+        self._parser = LogParser()
+        self._changed = threading.Condition()
+        self._lines: list[str] = []
+        self._rest = b""
+        self._findings: list[Finding] = []
+        self._fatal: Finding | None = None
+        self._panicked = False
+        self._closed = False
+        self._reader = threading.Thread(target=self._read, name="console", daemon=True)
+        self._reader.start()
+
+    @property
+    def findings(self) -> tuple[Finding, ...]:
+        """All findings so far, in the order of the log."""
+        with self._changed:
+            return tuple(self._findings)
+
+    @property
+    def fatal(self) -> Finding | None:
+        """The finding after which the guest can do nothing more, None while it lives."""
+        with self._changed:
+            return self._fatal
+
+    @property
+    def closed(self) -> bool:
+        """Whether QEMU has closed the console."""
+        with self._changed:
+            return self._closed
+
+    def position(self) -> int:
+        """How many lines there are; what comes later has this index or a higher one."""
+        with self._changed:
+            return len(self._lines)
+
+    def wait_for(self, pattern: str, deadline: Deadline, start: int = 0) -> str | None:
+        """Wait for a line.
+
+        Args:
+            pattern: regular expression, searched in each line.
+            deadline: when to give up.
+            start: index of the first line to look at.
+
+        Returns:
+            The first line that matches; None when the deadline has passed, the console was
+            closed or the kernel died without such a line.
+        """
+        expression = re.compile(pattern)
+        with self._changed:
+            while True:
+                for line in self._lines[start:]:
+                    if expression.search(line):
+                        return line
+                start = len(self._lines)
+                if self._closed or self._panicked or deadline.passed():
+                    return None
+                self._changed.wait(deadline.remaining())
+
+    def settle(self, deadline: Deadline) -> None:
+        """Wait until no report is under way, so that the findings are complete."""
+        with self._changed:
+            while self._parser.open_report and not self._closed and not deadline.passed():
+                self._changed.wait(deadline.remaining())
+
+    def close(self) -> None:
+        """Wait for the reader to see the end; QEMU must have ended."""
+        self._reader.join(timeout=10)
+        self._connection.close()
+
+    def _read(self) -> None:
+        self._connection.settimeout(_QUIET)
+        while True:
+            try:
+                data = self._connection.recv(_CHUNK)
+            except TimeoutError:
+                self._take(self._parser.flush() if self._parser.open_report else [])
+                continue
+            except OSError:
+                data = b""
+            if not data:
+                break
+            self._split(data)
+            self._take(self._parser.feed(data))
+        self._take(self._parser.close(), closed=True)
+
+    def _split(self, data: bytes) -> None:
+        *complete, self._rest = (self._rest + data).split(b"\n")
+        lines = [line.decode("utf-8", "replace").rstrip("\r") for line in complete]
+        with self._changed:
+            self._lines += lines
+            self._panicked = self._panicked or any(_PANIC.search(line) for line in lines)
+            self._changed.notify_all()
+
+    def _take(self, findings: list[Finding], closed: bool = False) -> None:
+        with self._changed:
+            was_alive = self._fatal is None and not self._closed
+            self._findings += findings
+            for finding in findings:
+                if finding.kind in FATAL_KINDS and self._fatal is None:
+                    self._fatal = finding
+            self._closed = self._closed or closed
+            self._changed.notify_all()
+            died = was_alive and (self._fatal is not None or self._closed)
+        if died:
+            self._on_fatal()

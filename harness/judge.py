@@ -1,0 +1,116 @@
+# SPDX-License-Identifier: GPL-2.0-only
+"""From trouble and findings to an outcome, and the evidence that goes with it."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import signal
+from collections.abc import Sequence
+from pathlib import Path
+
+import pydantic
+
+from harness.deadline import Deadline
+from harness.errors import HarnessError
+from harness.guest import CommandOverdue, Guest, GuestStopped
+from harness.model import Finding, FindingKind, Frame, Outcome, Result
+
+_HANGS = frozenset({FindingKind.HUNG_TASK, FindingKind.STALL, FindingKind.LOCKUP})
+_findings_adapter = pydantic.TypeAdapter(tuple[Finding, ...])
+_result_adapter = pydantic.TypeAdapter(Result)
+
+
+class CaseSkipped(Exception):  # noqa: N818 (a state, not an error)
+    """A test case found that it does not apply to this kernel or guest."""
+
+
+def stacks(finding: Finding) -> tuple[tuple[Frame, ...], ...]:
+    """All stacks of a finding."""
+    return (finding.frames, finding.allocated, finding.freed, finding.last_work)
+
+
+def names(finding: Finding, function: str) -> bool:
+    """Whether a function stands in a finding's title or on one of its stacks.
+
+    Compilers make ``function.cold``, ``function.isra.0`` and the like of ``function``; they count.
+    """
+    return finding.function == function or any(
+        frame.function.split(".", 1)[0] == function for stack in stacks(finding) for frame in stack
+    )
+
+
+def decide(
+    trouble: BaseException | None, findings: Sequence[Finding], qemu_status: int | None
+) -> tuple[Outcome, str]:
+    """What became of a job, and one sentence on why.
+
+    Args:
+        trouble: the exception with which the work ended, None where it went well.
+        findings: what the kernel log and kmemleak said.
+        qemu_status: QEMU's exit status, None where it still ran.
+    """
+    if isinstance(trouble, CaseSkipped):
+        return Outcome.SKIP, str(trouble)
+    counted = [finding for finding in findings if not finding.suppressed]
+    if isinstance(trouble, HarnessError) and not counted:
+        return Outcome.LAB_ERROR, str(trouble)
+    if isinstance(trouble, GuestStopped) and trouble.finding is None and not counted:
+        return _vanished(qemu_status)
+    if counted:
+        return _worst(counted), counted[0].title
+    if isinstance(trouble, CommandOverdue):
+        return Outcome.HANG, str(trouble)
+    if isinstance(trouble, GuestStopped):
+        return Outcome.CRASH, str(trouble)
+    if trouble is None:
+        return Outcome.PASS, ""
+    text = str(trouble).strip()
+    return Outcome.FAIL, text if isinstance(trouble, AssertionError) else f"{type(trouble).__name__}: {text}"
+
+
+def _vanished(qemu_status: int | None) -> tuple[Outcome, str]:
+    """QEMU ended without a report: the guest reset itself (-no-reboot), or somebody ended QEMU."""
+    if qemu_status == 0:
+        return Outcome.CRASH, "the guest reset itself without a word (a triple fault, or a reboot)"
+    if qemu_status is not None and qemu_status < 0:
+        return Outcome.LAB_ERROR, f"QEMU was ended from outside by {signal.Signals(-qemu_status).name}"
+    return Outcome.LAB_ERROR, f"QEMU ended with status {qemu_status}; see qemu.log"
+
+
+def _worst(findings: Sequence[Finding]) -> Outcome:
+    kinds = {finding.kind for finding in findings}
+    if kinds - _HANGS - {FindingKind.MEMORY_LEAK}:
+        return Outcome.CRASH
+    return Outcome.HANG if kinds & _HANGS else Outcome.LEAK
+
+
+def can_still_be_asked(trouble: BaseException | None) -> bool:
+    """Whether a guest is likely to answer after this trouble."""
+    return not isinstance(trouble, GuestStopped | CommandOverdue | HarnessError)
+
+
+def ask_for_blocked_tasks(guest: Guest, trouble: BaseException) -> None:
+    """After a hang: have the kernel print what is blocked, as evidence in the console log."""
+    if not isinstance(trouble, CommandOverdue):
+        return
+    start = guest.console.position()
+    with contextlib.suppress(Exception):
+        guest.run("echo 1 >/proc/sys/kernel/sysrq; echo w >/proc/sysrq-trigger", timeout=3)
+        guest.console.wait_for("Show Blocked State", Deadline.after(2), start)
+
+
+def write_findings(folder: Path, findings: Sequence[Finding]) -> None:
+    """Write ``findings.json`` and, for people, ``findings.txt``."""
+    encoded = _findings_adapter.dump_json(tuple(findings), indent=1)
+    (folder / "findings.json").write_bytes(encoded + b"\n")
+    text = "\n\n".join(f"{finding.title}\n{'=' * len(finding.title)}\n{finding.text}" for finding in findings)
+    (folder / "findings.txt").write_text(text + "\n" if text else "")
+
+
+def write_evidence(folder: Path, result: Result) -> None:
+    """Write what a result consists of into its evidence folder."""
+    write_findings(folder, result.findings)
+    (folder / "repeat.command").write_text(result.repeat_command + "\n")
+    record = json.loads(_result_adapter.dump_json(result))
+    (folder / "result.json").write_text(json.dumps(record, indent=1) + "\n")

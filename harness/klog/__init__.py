@@ -1,0 +1,13 @@
+# SPDX-License-Identifier: GPL-2.0-only
+"""Kernel log in, findings out. Pure and streaming; a table of formats, not code per format.
+
+``parser`` splits the log into lines and reports, ``prefix`` cleans a line, ``formats`` is the table
+of formats (``schema`` its columns, ``skips`` the functions that are never to blame), ``engine``
+interprets it, ``report`` collects one report, ``stack``, ``rustnames`` and ``details`` read what is
+in it, ``titles`` makes titles comparable, ``kmemleak`` reads the leak detector's file.
+"""
+
+from harness.klog.kmemleak import parse_kmemleak
+from harness.klog.parser import LogParser, parse, parse_stream
+
+__all__ = ["LogParser", "parse", "parse_kmemleak", "parse_stream"]

@@ -1,0 +1,97 @@
+# SPDX-License-Identifier: GPL-2.0-only
+"""Takes the prefixes off console lines and remembers who printed them.
+
+A kernel message reaches us in many dresses: straight from the console (``[   12.3][  T42] text``,
+kernel/printk/printk.c, info_print_prefix()), with a level (``<6>``), behind a login prompt, from
+``dmesg -T``, from syslog or ``journalctl -k``, coloured, with carriage returns. ``split_prefix``
+gives the bare text, and a *context*: lines with the same context come from the same place (the same
+task or CPU where the kernel says so, CONFIG_PRINTK_CALLER), so that interleaved reports can be told
+apart.
+"""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass
+
+_ANSI = re.compile(r"\x1b(?:\[[0-9;?]{0,32}[ -/]{0,4}[@-~]|[()][0-9A-B]|[@-Z\\-_])")
+
+_STAMP = r"\[ *(?P<seconds>\d{1,12}\.\d{1,9})\](?: ?(?P<caller>\[ *[CT]\d+\]))?"
+
+_PRINTK = re.compile(
+    r"(?:\*\* \d+ printk messages dropped \*\* )?"
+    r"(?:.* login: )?"
+    r"(?:<\d+>)?" + _STAMP + r" (?:[\w.-]+ kernel: )?"
+)
+
+_MONTHS = r"(?:Jan|Feb|Mar|Apr|May|Jun|Jul|Aug|Sep|Oct|Nov|Dec)"
+_CLOCK = r"\d\d:\d\d:\d\d(?:[.,]\d+)?"
+
+#: ``dmesg -T``: [Sun Nov 22 13:49:27 2026] text
+_DMESG_T = re.compile(rf"(?:<\d+>)?\[\w{{3}} {_MONTHS} [ \d]\d {_CLOCK} \d{{4}}\](?P<caller>\[ *[CT]\d+\])? ")
+
+#: syslog and ``journalctl -k``: Nov 22 13:49:27 host kernel: text; also ISO dates, and printk's own stamp.
+_JOURNAL = re.compile(
+    rf"(?:{_MONTHS} [ \d]\d {_CLOCK}|\d{{4}}-\d\d-\d\d[T ]{_CLOCK}\S*) "
+    r"[\w.:-]+ (?:kern\.\w+ )?kernel(?:\[\d*\])?: "
+    rf"(?:{_STAMP} )?"
+)
+
+#: How x86 marks a frame that the unwinder is not sure of (arch/x86/kernel/dumpstack.c), and how powerpc does.
+_UNSURE_X86 = re.compile(r"(?:^|\s)\? ")
+_UNSURE_SUFFIX = " (unreliable)"
+
+#: Before each line of a leak on the console (mm/kmemleak.c, pr_fmt()), not in its file.
+_KMEMLEAK = "kmemleak: "
+
+
+@dataclass(frozen=True, slots=True)
+class Line:
+    """One line of the log without its prefix.
+
+    Attributes:
+        text: what the kernel printed.
+        context: empty for a line without a prefix; equal for lines from the same source.
+        timestamp: seconds since boot, None where not given.
+        start, end: the line's byte range in the log, without its newline.
+    """
+
+    text: str
+    context: str = ""
+    timestamp: float | None = None
+    start: int = 0
+    end: int = 0
+
+    @property
+    def caller(self) -> str:
+        """The task or CPU that printed the line (``[T42]``, ``[C1]``), empty where the log does not say."""
+        return self.context[self.context.find("[") :] if "[" in self.context else ""
+
+    @property
+    def on_cpu(self) -> bool:
+        """Printed from an interrupt or another context without a task (``[C1]``)."""
+        return self.caller.startswith("[C")
+
+    @property
+    def unsure(self) -> bool:
+        """A stack frame that is only a guess of the unwinder."""
+        if "<EOI>" in self.text:
+            return False
+        return _UNSURE_X86.search(self.text) is not None or self.text.endswith(_UNSURE_SUFFIX)
+
+
+def split_prefix(raw: bytes, start: int = 0) -> Line:
+    """Decode one line and take its prefix off; accepts anything."""
+    text = raw.decode("utf-8", "replace").strip("\r")
+    if "\x1b" in text:
+        text = _ANSI.sub("", text)
+    end = start + len(raw)
+    for source, pattern in (("console", _PRINTK), ("dmesg", _DMESG_T), ("journal", _JOURNAL)):
+        match = pattern.match(text)
+        if match:
+            groups = match.groupdict()
+            seconds = groups.get("seconds")
+            caller = (groups.get("caller") or "").replace(" ", "")
+            bare = text[match.end() :].removeprefix(_KMEMLEAK)
+            return Line(bare, source + caller, float(seconds) if seconds else None, start, end)
+    return Line(text, "", None, start, end)

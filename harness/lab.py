@@ -1,0 +1,441 @@
+# SPDX-License-Identifier: GPL-2.0-only
+"""A job goes in, a result comes out. Read this module first.
+
+:class:`Lab` holds what all jobs of a session share: the built kernel, the guest image, the
+machine. :class:`CaseRun` is one job under way: it builds the variant, boots a guest, loads the
+modules, lets the caller work in the guest, reads what the kernel says, and makes the
+:class:`~harness.model.Result`. Whatever goes wrong on the way becomes a result here and only
+here: trouble of the kernel under test as ``crash``, ``hang``, ``leak`` or ``fail``, trouble of
+the lab as ``lab-error``.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import functools
+import re
+import shutil
+import time
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+import harness
+from harness import accel, build, host, image, judge, klog, modules, spec
+from harness.cache import Cache
+from harness.deadline import Deadline
+from harness.errors import HarnessError, LabError
+from harness.guest import Guest, GuestStopped, Keys
+from harness.model import Finding, Fix, Job, Kernel, KernelSource, Result, Session, SourceKind, Stage
+from harness.progress import activity, say
+from harness.vm import (
+    PATIENCE,
+    QEMU,
+    Accelerator,
+    Disk,
+    MachineShape,
+    VirtualMachine,
+    host_tsc_khz,
+    machine_for,
+    qemu_command,
+)
+
+#: Seconds a guest may take to boot, and to answer over SSH, with hardware virtualisation.
+_BOOT_SECONDS = 15.0
+_SSH_SECONDS = 5.0
+_SETTLE_SECONDS = 3.0
+#: A guest that hangs while booting is a fault of the emulation, not of the kernel: tried again once.
+_BOOT_ATTEMPTS = 2
+_READY = "lab: ready"
+#: What the canaries must look like; their functions are in testcases/guest/modules/lab_canary.c.
+_CANARY_FUNCTIONS = ("lab_canary_use_after_free", "lab_canary_leak")
+
+
+@dataclass(frozen=True)
+class Settings:
+    """What the user chose.
+
+    Attributes:
+        project: the checkout.
+        cache: the cache folder.
+        kernel: name of the kernel.
+        tree: a working tree to build instead of the kernel's own source, None for that.
+        image: name of the guest image.
+        cpus: processors of a guest.
+        memory_mib: memory of a guest in MiB.
+        kmemleak: scan for leaks after each case.
+    """
+
+    project: Path
+    cache: Path
+    kernel: str = "debian-6.1"
+    tree: Path | None = None
+    image: str = "minimal"
+    cpus: int = 2
+    memory_mib: int = 1024
+    kmemleak: bool = True
+
+
+class NeverBooted(LabError):
+    """A guest that neither came up nor said why."""
+
+
+class Lab:
+    """What the jobs of one session share. Everything is made when it is first needed.
+
+    Args:
+        settings: what the user chose.
+        folder: the run's folder, for evidence.
+    """
+
+    def __init__(self, settings: Settings, folder: Path) -> None:
+        self.settings = settings
+        self.folder = folder
+        self.cache = Cache(settings.cache)
+        self._canaries: bool | None = None
+        self._canary_trouble = ""
+        self._started = time.time()
+
+    @functools.cached_property
+    def kernel(self) -> Kernel:
+        """The kernel under test, as asked for."""
+        kernel = spec.load_kernel(self.settings.project, self.settings.kernel)
+        if self.settings.tree is not None:
+            kernel = replace(kernel, source=KernelSource(SourceKind.TREE, str(self.settings.tree)))
+        return kernel
+
+    @functools.cached_property
+    def built(self) -> build.BuiltKernel:
+        """The kernel under test, built."""
+        return build.build_kernel(self.kernel, self.cache)
+
+    def modules_under_test(self, without: Sequence[Fix] = ()) -> modules.ModuleSet:
+        """The modules under test, with some fixes taken out of them."""
+        return modules.build_modules_under_test(self.built, without, self.cache)
+
+    @functools.cached_property
+    def lab_modules(self) -> modules.ModuleSet:
+        """The lab's own modules for this kernel."""
+        return modules.build_lab_modules(self.built, self.settings.project / "testcases/guest/modules", self.cache)
+
+    @functools.cached_property
+    def image(self) -> image.BuiltImage:
+        """The guest image."""
+        wanted = spec.load_image(self.settings.project, self.settings.image)
+        return image.build_image(wanted, self.settings.project / "testcases/guest/programs", self.cache)
+
+    @functools.cached_property
+    def choice(self) -> accel.Choice:
+        """The accelerator, found out by booting this kernel and image."""
+        host.require_program(QEMU)
+        _ = self.built, self.lab_modules, self.image
+        choice = accel.choose(self.cache, self._boots)
+        say(f"accelerator: {choice.accelerator} ({choice.reason})")
+        return choice
+
+    def shape(self, accelerator: Accelerator | None = None) -> MachineShape:
+        """The machine guests run on, with the chosen accelerator or another one."""
+        return MachineShape(
+            machine_for(self.built.config(), self.kernel.name),
+            accelerator or self.choice.accelerator,
+            self.settings.cpus,
+            self.settings.memory_mib,
+            host_tsc_khz(Path("/proc/cpuinfo").read_text()),
+        )
+
+    def session(self) -> Session:
+        """What holds for all results so far."""
+        prepared = "choice" in self.__dict__
+        return Session(
+            accelerator=self.choice.accelerator if prepared else "",
+            machine=self.shape().machine if prepared else "",
+            kernel_release=self.built.release if prepared else "",
+            canaries_seen=self._canaries,
+            harness_version=harness.__version__,
+            folder=str(self.folder),
+            started=self._started,
+        )
+
+    def prepare(self) -> None:
+        """Make everything that all jobs need, so that what follows is quick.
+
+        Raises:
+            HarnessError: it cannot be made.
+        """
+        _ = self.built, self.lab_modules, self.image, self.choice
+
+    @contextlib.contextmanager
+    def boot(self, folder: Path, shape: MachineShape | None = None) -> Iterator[Guest]:
+        """A booted guest that answers over SSH, for the time of a ``with`` block.
+
+        Args:
+            folder: gets the console log and QEMU's command line.
+            shape: the machine, by default the session's.
+
+        Raises:
+            NeverBooted: it did not come up, and the kernel did not say why.
+            GuestStopped: the kernel died on the way.
+        """
+        shape = shape or self.shape()
+        patience = PATIENCE[shape.accelerator]
+        keys = Keys.make()
+        guest: Guest | None = None
+
+        def command(private: Path) -> list[str]:
+            seed = private / "seed.tar"
+            seed.write_bytes(keys.seed())
+            disks = (
+                Disk("root", self.image.root),
+                Disk("scratch", self.image.scratch, writable=True),
+                Disk("seed", seed),
+            )
+            return qemu_command(shape, self.built.bzimage, disks, private, folder / "console.log")
+
+        def ended() -> None:
+            if guest is not None:
+                guest.stop()
+
+        with VirtualMachine(command, folder, ended) as machine:
+            guest = Guest(machine, keys, patience, {file.stem: file for file in self.lab_modules.files})
+            _await_ready(machine, patience)
+            guest.connect(Deadline.after(_SSH_SECONDS * patience))
+            try:
+                yield guest
+            finally:
+                guest.disconnect()
+
+    def canary_trouble(self) -> str:
+        """Why the session's results are void: which canary was not seen; empty where both were.
+
+        Asked for once per session: boots a guest, makes a deliberate use-after-free and a deliberate
+        leak, and looks for both in what the lab reads.
+        """
+        if self._canaries is None:
+            folder = self.folder / "canaries"
+            folder.mkdir(parents=True, exist_ok=True)
+            try:
+                with activity("canaries: a deliberate use-after-free and a deliberate leak"):
+                    self._canary_trouble = self._look_for_canaries(folder)
+            except (HarnessError, GuestStopped, AssertionError) as error:
+                self._canary_trouble = f"the canary guest failed: {error}"
+            self._canaries = not self._canary_trouble
+        return self._canary_trouble
+
+    def _look_for_canaries(self, folder: Path) -> str:
+        with self.boot(folder) as guest:
+            guest.load_lab_module("lab_canary")
+            guest.clear_kmemleak()
+            for canary in ("use_after_free", "leak"):
+                guest.run(f"echo 1 >/sys/kernel/debug/lab_canary/{canary}")
+            leaks = guest.scan_kmemleak()
+            guest.console.settle(Deadline.after(_SETTLE_SECONDS))
+            findings = (*guest.console.findings, *leaks)
+        judge.write_findings(folder, findings)
+        seen = {name for name in _CANARY_FUNCTIONS if any(judge.names(finding, name) for finding in findings)}
+        unseen = sorted(set(_CANARY_FUNCTIONS) - seen)
+        return f"canary not seen: {', '.join(unseen)}" if unseen else ""
+
+    def _boots(self, accelerator: Accelerator) -> str:
+        folder = self.folder / f"trying-{accelerator}"
+        folder.mkdir(parents=True, exist_ok=True)
+        shape = self.shape(accelerator)
+        # A little work on every processor: hosts have been seen on which the boot succeeds and
+        # the guest wedges afterwards.
+        script = f"for n in $(seq {shape.cpus}); do taskset -c $((n - 1)) sh -c 'md5sum /bin/busybox' & done; wait"
+        try:
+            with self.boot(folder, shape) as guest:
+                guest.run(script, timeout=20)
+        except (HarnessError, GuestStopped, AssertionError, TimeoutError) as error:
+            return str(error).splitlines()[0]
+        return ""
+
+
+def _await_ready(machine: VirtualMachine, patience: float) -> None:
+    deadline = Deadline.after(_BOOT_SECONDS * patience)
+    if machine.console.wait_for(_READY, deadline) is not None:
+        return
+    machine.console.settle(Deadline.after(_SETTLE_SECONDS))
+    if (fatal := machine.console.fatal) is not None:
+        raise GuestStopped(f"the kernel died while booting: {fatal.title}", fatal)
+    status = machine.exit_status()
+    if status is not None:
+        raise NeverBooted(
+            f"QEMU ended with status {status} while the guest was booting", "see qemu.log and console.log"
+        )
+    raise NeverBooted(
+        f"the guest did not come up within {deadline.allowed:.0f} s", "see console.log for how far it came"
+    )
+
+
+class CaseRun:
+    """One job under way, as a context manager around the work in the guest.
+
+    Args:
+        lab: what the session shares.
+        job: what to do.
+        folder: its evidence folder, which exists.
+
+    Attributes:
+        guest: the booted guest, None where there is none.
+        result: what became of the job; None until that is decided.
+    """
+
+    def __init__(self, lab: Lab, job: Job, folder: Path) -> None:
+        self._lab = lab
+        self._job = job
+        self._folder = folder
+        self._cleanup = contextlib.ExitStack()
+        self._durations: dict[str, float] = {}
+        self._stage = Stage.SOURCE
+        self._attempts = 0
+        self._started = time.monotonic()
+        self.guest: Guest | None = None
+        self.result: Result | None = None
+
+    def __enter__(self) -> CaseRun:
+        try:
+            self._bring_up()
+        except Exception as trouble:
+            self._decide(trouble, ())
+        except BaseException:
+            self._cleanup.close()
+            raise
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._cleanup.close()
+
+    def conclude(self, trouble: BaseException | None) -> Result:
+        """The work in the guest has ended: look what the kernel says, and decide.
+
+        Args:
+            trouble: the exception with which the work ended, None where it went well.
+        """
+        assert self.guest is not None
+        leaks: tuple[Finding, ...] = ()
+        if trouble is not None and not isinstance(trouble, GuestStopped):
+            judge.ask_for_blocked_tasks(self.guest, trouble)
+        if self._lab.settings.kmemleak and judge.can_still_be_asked(trouble):
+            try:
+                with self._in_stage(Stage.SCAN):
+                    leaks = self.guest.scan_kmemleak()
+            except Exception as late_trouble:
+                trouble = trouble or late_trouble
+        return self._decide(trouble, leaks)
+
+    def _bring_up(self) -> None:
+        lab = self._lab
+        with self._in_stage(Stage.BUILD):
+            without = self._job.without
+            fixes = spec.load_fixes(lab.settings.project, without) if without else ()
+            modules_under_test = lab.modules_under_test(fixes)
+            _ = lab.lab_modules
+            (self._folder / "unfix.diff").write_text(modules_under_test.diff)
+            shutil.copy2(lab.built.config_file, self._folder / "kernel.config")
+        with self._in_stage(Stage.IMAGE):
+            _ = lab.image
+        with self._in_stage(Stage.BOOT):
+            if trouble := lab.canary_trouble():
+                raise LabError(f"the session is void: {trouble}", f"see {lab.folder / 'canaries'}")
+            self.guest = self._boot()
+        with self._in_stage(Stage.LOAD):
+            self.guest.load_modules_under_test(modules_under_test)
+            self.guest.clear_kmemleak()
+        self._stage = Stage.WORKLOAD
+        self._workload_started = time.monotonic()
+
+    def _boot(self) -> Guest:
+        while True:
+            self._attempts += 1
+            try:
+                return self._cleanup.enter_context(self._lab.boot(self._folder))
+            except NeverBooted as trouble:
+                if self._attempts == _BOOT_ATTEMPTS:
+                    raise
+                say(f"{trouble.message}: trying once more")
+                for name in ("console.log", "qemu.log"):
+                    (self._folder / name).rename(self._folder / f"first-attempt-{name}")
+
+    @contextlib.contextmanager
+    def _in_stage(self, stage: Stage) -> Iterator[None]:
+        self._stage = stage
+        started = time.monotonic()
+        try:
+            yield
+        finally:
+            self._durations[stage] = round(time.monotonic() - started, 3)
+
+    def _decide(self, trouble: BaseException | None, leaks: tuple[Finding, ...]) -> Result:
+        if self._stage is Stage.WORKLOAD:
+            self._durations[Stage.WORKLOAD] = round(time.monotonic() - self._workload_started, 3)
+        findings = (*self._console_findings(trouble), *leaks)
+        status = self.guest.machine.exit_status() if self.guest else None
+        outcome, message = judge.decide(trouble, findings, status)
+        shape = self._lab.shape() if self._attempts else None
+        self.result = Result(
+            **vars(self._job),
+            variant=self._job.variant,
+            outcome=outcome,
+            stage=self._stage,
+            message=message,
+            findings=findings,
+            path_counters=dict(self.guest.path_counters) if self.guest else {},
+            seconds=round(time.monotonic() - self._started, 3),
+            durations=dict(self._durations),
+            evidence=str(self._folder),
+            repeat_command=repeat_command(self._job, self._lab.settings),
+            accelerator=shape.accelerator if shape else "",
+            machine=shape.machine if shape else "",
+            boot_attempts=self._attempts,
+        )
+        judge.write_evidence(self._folder, self.result)
+        return self.result
+
+    def _console_findings(self, trouble: BaseException | None) -> tuple[Finding, ...]:
+        if self.guest is not None:
+            self.guest.console.settle(Deadline.after(_SETTLE_SECONDS))
+            return self.guest.console.findings
+        log = self._folder / "console.log"
+        return klog.parse(log.read_bytes()) if log.exists() else ()
+
+
+def run_job(lab: Lab, job: Job, folder: Path, workload: Callable[[Guest], None]) -> Result:
+    """Do one job.
+
+    Args:
+        lab: what the session shares.
+        job: what to do.
+        folder: its evidence folder, which exists.
+        workload: what to do in the guest; an exception it raises becomes part of the result.
+    """
+    with CaseRun(lab, job, folder) as case:
+        if case.result is None and case.guest is not None:
+            trouble: BaseException | None = None
+            try:
+                workload(case.guest)
+            except Exception as error:
+                trouble = error
+            case.conclude(trouble)
+    assert case.result is not None
+    return case.result
+
+
+def repeat_command(job: Job, settings: Settings) -> str:
+    """The shell command that does a job again."""
+    words = ["harness", "run", job.case, "--kernel", job.kernel]
+    if settings.tree is not None:
+        words += ["--tree", str(settings.tree)]
+    for name in job.without:
+        words += ["--without", name]
+    if job.seed:
+        words += ["--seed", str(job.seed)]
+    return " ".join(words)
+
+
+def case_folder(run_folder: Path, job: Job) -> Path:
+    """The evidence folder of a job: made, and named so that a person finds it."""
+    test = re.sub(r"^testcases/(fixes/)?", "", job.case)
+    slug = re.sub(r"[^A-Za-z0-9_.+-]+", "-", f"{test}-{job.variant}").strip("-")
+    folder = run_folder / (f"{slug}-{job.repetition}" if job.repetition > 1 else slug)
+    folder.mkdir(parents=True, exist_ok=True)
+    return folder

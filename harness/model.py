@@ -1,0 +1,404 @@
+# SPDX-License-Identifier: GPL-2.0-only
+"""The records that flow through the lab: frozen, typed, and convertible to JSON and back.
+
+This module imports nothing of the harness.
+"""
+
+from __future__ import annotations
+
+import enum
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from types import MappingProxyType
+
+
+class Stage(enum.StrEnum):
+    """How far a job came."""
+
+    SOURCE = "source"
+    BUILD = "build"
+    IMAGE = "image"
+    BOOT = "boot"
+    LOAD = "load"
+    WORKLOAD = "workload"
+    UNLOAD = "unload"
+    SCAN = "scan"
+
+
+class Outcome(enum.StrEnum):
+    """What became of a job."""
+
+    PASS = "pass"
+    FAIL = "fail"
+    CRASH = "crash"
+    HANG = "hang"
+    LEAK = "leak"
+    SKIP = "skip"
+    LAB_ERROR = "lab-error"
+
+
+class Verdict(enum.StrEnum):
+    """What a proof says about one fix."""
+
+    PROVEN = "proven"
+    NOT_REPRODUCED = "not reproduced"
+    WRONG_SIGNATURE = "wrong signature"
+    REGRESSED = "regressed"
+    INCONCLUSIVE = "inconclusive"
+
+
+class FindingKind(enum.StrEnum):
+    """The class of a kernel report."""
+
+    KASAN = "kasan"
+    KMSAN = "kmsan"
+    KCSAN = "kcsan"
+    KFENCE = "kfence"
+    UBSAN = "ubsan"
+    MEMORY_LEAK = "memory-leak"
+    LOCKDEP = "lockdep"
+    ATOMIC_SLEEP = "atomic-sleep"
+    HUNG_TASK = "hung-task"
+    STALL = "stall"
+    LOCKUP = "lockup"
+    OOPS = "oops"
+    BUG = "bug"
+    WARNING = "warning"
+    REFCOUNT = "refcount"
+    LIST_CORRUPTION = "list-corruption"
+    PANIC = "panic"
+    DEADLOCK = "deadlock"
+    OUT_OF_MEMORY = "out-of-memory"
+    BOOT = "boot"
+    OTHER = "other"
+
+
+@dataclass(frozen=True)
+class Frame:
+    """One line of a kernel stack trace.
+
+    Attributes:
+        function: symbol without offset, compiler suffix kept (``foo.cold``).
+        offset: bytes into the function, None where the log does not give it.
+        size: length of the function in bytes, None where the log does not give it.
+        module: the module's name, empty for vmlinux.
+        inlined: the log marks the frame ``[inline]``.
+        reliable: False for frames the unwinder marks with ``?``.
+        source: ``file:line`` where the log or a resolver gives it.
+    """
+
+    function: str
+    offset: int | None = None
+    size: int | None = None
+    module: str = ""
+    inlined: bool = False
+    reliable: bool = True
+    source: str = ""
+
+
+@dataclass(frozen=True)
+class Finding:
+    """One thing the kernel log says is wrong.
+
+    Attributes:
+        kind: class of report.
+        title: in syzbot's form, for instance ``KASAN: use-after-free Read in foo``.
+        alt_titles: other titles the same bug may be known under.
+        function: the guilty function, as it stands in the title; empty where unknown.
+        access: ``Read`` or ``Write`` for memory errors, else empty.
+        access_size: bytes accessed, None where not reported.
+        frames: stack of the failing (or leaking, or hanging) task, innermost first.
+        allocated, freed, last_work: KASAN's other stacks, innermost first.
+        object_cache: slab cache of the object, such as ``kmalloc-192``.
+        object_size: its size in bytes.
+        task: ``comm/pid`` of the task, as the log gives it.
+        cpu: processor number, None where not given.
+        timestamp: seconds since boot of the report's first line, None where not given.
+        kernel_release: as in the ``CPU: ... Not tainted 6.1.192`` line.
+        count: how many equal records were grouped into this one (memory leaks).
+        consequence: True for reports after the first in one log: usually its consequences.
+        corrupted: cut off or mixed up: the title is not to be trusted.
+        suppressed: recognised and known to be uninteresting.
+        start, end: byte range in the log, end exclusive.
+        text: the report as it stood in the log, cleaned of prefixes.
+    """
+
+    kind: FindingKind
+    title: str
+    alt_titles: tuple[str, ...] = ()
+    function: str = ""
+    access: str = ""
+    access_size: int | None = None
+    frames: tuple[Frame, ...] = ()
+    allocated: tuple[Frame, ...] = ()
+    freed: tuple[Frame, ...] = ()
+    last_work: tuple[Frame, ...] = ()
+    object_cache: str = ""
+    object_size: int | None = None
+    task: str = ""
+    cpu: int | None = None
+    timestamp: float | None = None
+    kernel_release: str = ""
+    count: int = 1
+    consequence: bool = False
+    corrupted: bool = False
+    suppressed: bool = False
+    start: int = 0
+    end: int = 0
+    text: str = ""
+
+
+#: Findings after which a guest cannot be trusted to do anything more.
+FATAL_KINDS = frozenset({FindingKind.PANIC, FindingKind.OOPS, FindingKind.BUG, FindingKind.LOCKUP, FindingKind.STALL})
+
+
+class SourceKind(enum.StrEnum):
+    """Where a kernel's source comes from."""
+
+    DEBIAN_PACKAGE = "debian-package"
+    TREE = "tree"
+
+
+@dataclass(frozen=True)
+class KernelSource:
+    """A place to take a kernel source from.
+
+    Attributes:
+        kind: how to read ``where``.
+        where: package name such as ``linux-source-6.1``, or the path of a tree.
+    """
+
+    kind: SourceKind
+    where: str
+
+
+@dataclass(frozen=True)
+class Kernel:
+    """A kernel to build: a source, and the fragments its configuration is made of.
+
+    Attributes:
+        name: as in ``kernels/<name>.yaml``.
+        source: where the source comes from.
+        fragments: Kconfig fragments, merged in this order on top of tinyconfig.
+        modules: folders of the modules under test, relative to the source tree.
+        objects: compile steps of one full build, for the progress display only.
+    """
+
+    name: str
+    source: KernelSource
+    fragments: tuple[Path, ...]
+    modules: tuple[str, ...]
+    objects: int = 0
+
+
+@dataclass(frozen=True)
+class Image:
+    """A guest image: distribution packages plus the lab's own files.
+
+    Attributes:
+        name: as in ``images/<name>.yaml``.
+        packages: Debian packages; their dependencies come along.
+        overlay: folder whose contents are laid over the root file system.
+        scratch_mib: size of the empty ext4 disk every guest gets, in MiB.
+    """
+
+    name: str
+    packages: tuple[str, ...]
+    overlay: Path
+    scratch_mib: int = 1024
+
+
+class ReproductionClass(enum.StrEnum):
+    """How a documented bug is provoked."""
+
+    DETERMINISTIC = "deterministic"
+    PARKED = "parked"  # deterministic with a parked page fault or a frozen file system
+    FAULT_INJECTION = "fault injection"
+    RACE = "race"  # needs a window widened inside the kernel
+    NOT_PRACTICAL = "not practical"
+
+
+@dataclass(frozen=True)
+class Signature:
+    """What the kernel log, or the test, says without the fix.
+
+    A finding matches when its title or one of its alternative titles is one of ``titles``
+    and every function of ``frames`` stands in one of its stacks.
+
+    Attributes:
+        titles: in the form of syzbot's titles; any of them will do.
+        frames: functions that must be on the report's stacks.
+        assertion: for bugs without a kernel report: a regular expression that the
+            failed assertion's message must match; empty where a report is expected.
+    """
+
+    titles: tuple[str, ...] = ()
+    frames: tuple[str, ...] = ()
+    assertion: str = ""
+
+
+@dataclass(frozen=True)
+class Fix:
+    """One documented upstream fix: its facts, its un-fix and its test.
+
+    Attributes:
+        name: the folder's name below ``testcases/fixes/``.
+        folder: that folder.
+        commit: 12 hexadecimal digits of the upstream commit.
+        subject: the commit's subject line.
+        fixes: the commit that brought the bug, 12 digits, empty where unknown.
+        cve: its CVE number, empty where it has none.
+        subsystem: ``cachefiles``, ``fscache``, ``netfs`` or ``erofs``.
+        kernels: for each kernel of the lab: ``present`` (the source has the fix).
+        files: source files that the un-fix changes, each of them, relative to the tree.
+        options: Kconfig options without which the test case cannot run.
+        reproduction: how the bug is provoked.
+        signature: what the bug looks like.
+        widening: what makes the race window wide, empty where there is no race.
+        path_counters: counters that the test case must have reported, each with the
+            least value that shows that the path of the bug ran.
+        taken_out_with: other fixes without which the documented symptom cannot appear.
+        notes: what was found out by booting, and what was tried.
+    """
+
+    name: str
+    folder: Path
+    commit: str
+    subject: str
+    fixes: str
+    cve: str
+    subsystem: str
+    kernels: Mapping[str, str]
+    files: tuple[str, ...]
+    options: tuple[str, ...]
+    reproduction: ReproductionClass
+    signature: Signature
+    widening: str
+    path_counters: Mapping[str, int]
+    taken_out_with: tuple[str, ...] = ()
+    notes: str = ""
+
+    @property
+    def unfix(self) -> Path:
+        """The semantic patch that takes the fix out of a source tree."""
+        return self.folder / "unfix.cocci"
+
+    @property
+    def tests(self) -> tuple[Path, ...]:
+        """The files with the fix's test cases."""
+        return tuple(sorted(self.folder.glob("test_*.py")))
+
+
+@dataclass(frozen=True)
+class Job:
+    """One thing to do: a test case on a kernel.
+
+    Attributes:
+        case: pytest node id relative to the project's root.
+        kernel: the kernel's name.
+        without: names of the fixes that are taken out; empty for the plain kernel.
+        image: the guest image's name.
+        repetition: counted from 1.
+        seed: what the case's random choices start from.
+    """
+
+    case: str
+    kernel: str
+    without: tuple[str, ...] = ()
+    image: str = "minimal"
+    repetition: int = 1
+    seed: int = 0
+
+    @property
+    def variant(self) -> str:
+        """The variant's name: ``plain``, or what was taken out."""
+        return "without " + "+".join(self.without) if self.without else "plain"
+
+
+@dataclass(frozen=True)
+class Result:
+    """What became of one job.
+
+    Attributes:
+        case, kernel, without, variant, image, repetition, seed: as in the job.
+        outcome: what became of it.
+        stage: the stage it reached; with another outcome than ``pass``, the one that decided it.
+        message: one sentence on why the outcome is what it is; empty for ``pass``.
+        findings: what the kernel log (and kmemleak) said.
+        path_counters: what the test case counted to show that the path ran.
+        seconds: wall time of the whole job.
+        durations: wall time of each stage in seconds.
+        evidence: folder with console, findings, QEMU command, kernel configuration.
+        repeat_command: the shell command that repeats the job.
+        accelerator: ``kvm`` or ``tcg``.
+        machine: QEMU machine type.
+        boot_attempts: 2 where the guest did not come up at first.
+    """
+
+    case: str
+    kernel: str
+    variant: str
+    outcome: Outcome
+    stage: Stage
+    without: tuple[str, ...] = ()
+    image: str = "minimal"
+    repetition: int = 1
+    seed: int = 0
+    message: str = ""
+    findings: tuple[Finding, ...] = ()
+    path_counters: Mapping[str, int] = field(default_factory=lambda: MappingProxyType({}))
+    seconds: float = 0.0
+    durations: Mapping[str, float] = field(default_factory=lambda: MappingProxyType({}))
+    evidence: str = ""
+    repeat_command: str = ""
+    accelerator: str = ""
+    machine: str = ""
+    boot_attempts: int = 0
+
+
+@dataclass(frozen=True)
+class Session:
+    """What holds for all results of one run.
+
+    Attributes:
+        accelerator: ``kvm`` or ``tcg``; empty where nothing was booted.
+        machine: QEMU machine type.
+        kernel_release: ``uname -r`` of the (last) kernel under test.
+        canaries_seen: None where they were not asked for, False where one stayed unseen.
+        harness_version: version of this package.
+        folder: the run's folder.
+        started: seconds since 1970-01-01 00:00 UTC.
+    """
+
+    accelerator: str = ""
+    machine: str = ""
+    kernel_release: str = ""
+    canaries_seen: bool | None = None
+    harness_version: str = ""
+    folder: str = ""
+    started: float = 0.0
+
+
+@dataclass(frozen=True)
+class Proof:
+    """A fix's test case with and without the fix, and what follows from the two.
+
+    Attributes:
+        fix: folder name of the fix.
+        commit: 12 digits of the upstream commit.
+        kernel: the kernel's name.
+        verdict: what follows.
+        reason: one sentence on why.
+        with_fix, without_fix: the two results.
+        seconds: wall time of both.
+    """
+
+    fix: str
+    commit: str
+    kernel: str
+    verdict: Verdict
+    reason: str
+    with_fix: Result | None
+    without_fix: Result | None
+    seconds: float

@@ -1,0 +1,176 @@
+# SPDX-License-Identifier: GPL-2.0-only
+"""Building modules against a built kernel: those under test, and the lab's own.
+
+The modules under test are compiled from copies of their folders, as one external build
+(``make M=``): about a second for a folder, where relinking the kernel takes a minute. The plain
+kernel and its variants take the same road, so that they differ by the un-fix and nothing else.
+"""
+
+from __future__ import annotations
+
+import shutil
+import tempfile
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from harness import proc, unfix
+from harness.build import BuiltKernel, build_environment, compile_failure, make_command
+from harness.cache import Cache, content_key, folder_digest
+from harness.deadline import Deadline
+from harness.errors import UserError
+from harness.model import Fix
+from harness.progress import activity
+
+#: Changes whenever this module builds something else from the same input.
+_RECIPE = "2"
+_MODULE_SECONDS = 900.0
+_PACK_SECONDS = 60.0
+
+
+@dataclass(frozen=True)
+class ModuleSet:
+    """Modules that belong together, ready for a guest.
+
+    Attributes:
+        folder: cache entry: ``*.ko`` with debug information, ``unfix.diff``, build log.
+        files: the modules, in an order in which they can be loaded.
+    """
+
+    folder: Path
+    files: tuple[Path, ...]
+
+    @property
+    def archive(self) -> Path:
+        """Tar archive of ``lib/modules/RELEASE`` for a guest: stripped modules and their index."""
+        return self.folder / "guest.tar"
+
+    @property
+    def diff(self) -> str:
+        """What the un-fixes changed, as a unified diff; empty for the plain kernel."""
+        file = self.folder / "unfix.diff"
+        return file.read_text(encoding="utf-8", errors="surrogateescape") if file.exists() else ""
+
+
+def build_modules_under_test(built: BuiltKernel, without: Sequence[Fix], cache: Cache) -> ModuleSet:
+    """The kernel's modules under test, with some fixes taken out of them.
+
+    Args:
+        built: the kernel they are for.
+        without: fixes to take out, in this order; empty for the plain modules.
+        cache: where they are kept.
+
+    Raises:
+        UserError: an un-fix does not apply, or reaches beyond the modules.
+        LabError: they do not compile.
+    """
+    folders = built.kernel.modules
+    touched = _touched_folders(folders, without) if without else folders
+    sources = [folder_digest(built.tree.path / folder) for folder in folders]
+    semantic_patches = [fix.unfix.read_bytes() if fix.unfix.is_file() else b"" for fix in without]
+    names = [name for fix in without for name in (fix.name, *fix.files)]
+    key = content_key([_RECIPE, built.key, *folders, *sources, *names, *semantic_patches])
+
+    def make(folder: Path) -> None:
+        work = folder / "src"
+        for name in touched:
+            shutil.copytree(built.tree.path / name, work / name)
+        if without:
+            diff = "".join(unfix.take_out(fix, work) for fix in without)
+            (folder / "unfix.diff").write_text(diff, encoding="utf-8", errors="surrogateescape")
+        title = f"building modules of {built.kernel.name}"
+        if without:
+            title += f" without {', '.join(fix.name for fix in without)}"
+            plain = build_modules_under_test(built, (), cache)
+            for module in plain.files:
+                shutil.copy2(module, folder / module.name)
+            symbols = plain.folder / "src" / "Module.symvers"
+        else:
+            symbols = None
+        with activity(title):
+            _make_modules(built, work, touched, symbols, folder / "build.log", cache)
+        for module in work.rglob("*.ko"):
+            shutil.copy2(module, folder / module.name)
+        _pack_for_guest(folder, built.release)
+
+    folder = cache.entry(f"modules/{key}", make)
+    return ModuleSet(folder, _load_order(folder, folders))
+
+
+def build_lab_modules(built: BuiltKernel, sources: Path, cache: Cache) -> ModuleSet:
+    """The lab's own modules (delays, canaries), built for one kernel.
+
+    Args:
+        built: the kernel they are for.
+        sources: folder with their ``Kbuild`` and sources.
+        cache: where they are kept.
+
+    Raises:
+        LabError: they do not compile.
+    """
+    key = content_key([_RECIPE, built.key, folder_digest(sources)])
+
+    def make(folder: Path) -> None:
+        shutil.copytree(sources, folder / "src")
+        with activity(f"building the lab's modules for {built.kernel.name}"):
+            _run_make(built, folder / "src", None, folder / "build.log", cache)
+        for module in (folder / "src").glob("*.ko"):
+            shutil.copy2(module, folder / module.name)
+
+    folder = cache.entry(f"lab-modules/{key}", make)
+    return ModuleSet(folder, tuple(sorted(folder.glob("*.ko"))))
+
+
+def _pack_for_guest(folder: Path, release: str) -> None:
+    """Make ``guest.tar`` of the modules in ``folder``: stripped, since a guest needs no debug information."""
+    with tempfile.TemporaryDirectory(dir=folder) as scratch:
+        target = Path(scratch) / "lib/modules" / release
+        target.mkdir(parents=True)
+        deadline = Deadline.after(_PACK_SECONDS)
+        for module in sorted(folder.glob("*.ko")):
+            strip = ["strip", "--strip-debug", "-o", str(target / module.name), str(module)]
+            proc.check(proc.run(strip, deadline=deadline), f"stripping {module.name}")
+        proc.check(proc.run(["depmod", "-b", scratch, release], deadline=deadline), "depmod")
+        pack = ["tar", "-c", "--owner=0", "--group=0", "-C", scratch, "-f", str(folder / "guest.tar"), "lib"]
+        proc.check(proc.run(pack, deadline=deadline), "packing modules")
+
+
+def _touched_folders(folders: Sequence[str], without: Sequence[Fix]) -> tuple[str, ...]:
+    """The module folders that hold the files of some un-fixes, in the order of ``folders``."""
+    for fix in without:
+        for name in fix.files:
+            if not any(name.startswith(f"{folder}/") for folder in folders):
+                raise UserError(
+                    f"{fix.folder / 'fix.yaml'}: key 'files': {name} is in none of the modules under test "
+                    f"({', '.join(folders)})",
+                    "add its folder to the kernel's 'modules'",
+                )
+    files = [name for fix in without for name in fix.files]
+    return tuple(folder for folder in folders if any(name.startswith(f"{folder}/") for name in files))
+
+
+def _make_modules(
+    built: BuiltKernel, work: Path, folders: Sequence[str], symbols: Path | None, log: Path, cache: Cache
+) -> None:
+    (work / "Kbuild").write_text("".join(f"obj-m += {folder}/\n" for folder in folders))
+    _run_make(built, work, symbols, log, cache)
+
+
+def _run_make(built: BuiltKernel, work: Path, symbols: Path | None, log: Path, cache: Cache) -> None:
+    variables = [f"M={work}", f"KCFLAGS=-fmacro-prefix-map={work}/="]
+    if symbols:
+        variables.append(f"KBUILD_EXTRA_SYMBOLS={symbols}")
+    finished = proc.run(
+        make_command(built.tree.path, built.build_folder, *variables, "modules"),
+        deadline=Deadline.after(_MODULE_SECONDS),
+        log=log,
+        env=build_environment(cache),
+    )
+    if finished.returncode != 0:
+        raise compile_failure(f"building modules for {built.kernel.name}", finished)
+
+
+def _load_order(folder: Path, folders: Sequence[str]) -> tuple[Path, ...]:
+    """The modules in the order of their folders, which is the order of their dependencies."""
+    position = {name.rsplit("/", 1)[-1]: number for number, name in enumerate(folders)}
+    return tuple(sorted(folder.glob("*.ko"), key=lambda file: (position.get(file.stem, 99), file.name)))

@@ -1,0 +1,81 @@
+# SPDX-License-Identifier: GPL-2.0-only
+"""Showing work in progress: a moving line on a terminal, plain lines elsewhere.
+
+Everything goes to standard error; standard output belongs to results.
+"""
+
+from __future__ import annotations
+
+import sys
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+from rich.console import Console
+from rich.progress import (
+    BarColumn,
+    MofNCompleteColumn,
+    Progress,
+    SpinnerColumn,
+    TextColumn,
+    TimeElapsedColumn,
+)
+
+#: Seconds between two plain lines of the same activity.
+_PLAIN_INTERVAL = 15.0
+
+#: Bound to the real standard error, so that pytest does not swallow it.
+console = Console(file=sys.__stderr__, highlight=False)
+
+
+class Activity:
+    """One activity that is under way; told how far it is."""
+
+    def __init__(self, title: str, total: int, bar: Progress | None) -> None:
+        self._title = title
+        self._total = total
+        self._done = 0
+        self._bar = bar
+        self._task = bar.add_task(title, total=total or None) if bar else None
+        self._started = self._said = time.monotonic()
+
+    def advance(self, steps: int = 1) -> None:
+        """Another ``steps`` of the activity's steps are done."""
+        self._done += steps
+        total = max(self._total, self._done) if self._total else 0
+        if self._bar is not None and self._task is not None:
+            self._bar.update(self._task, completed=self._done, total=total or None)
+        elif time.monotonic() - self._said >= _PLAIN_INTERVAL:
+            self._said = time.monotonic()
+            of_total = f" of about {total}" if total else ""
+            say(f"{self._title}: {self._done}{of_total} steps, {self._said - self._started:.0f} s")
+
+
+@contextmanager
+def activity(title: str, total: int = 0) -> Iterator[Activity]:
+    """Show an activity while the body runs, and how long it took when it ends well.
+
+    Args:
+        title: what is being done, such as ``building kernel debian-6.1``.
+        total: how many steps are expected, 0 where unknown.
+    """
+    started = time.monotonic()
+    if console.is_terminal:
+        columns = (
+            SpinnerColumn(),
+            TextColumn("{task.description}"),
+            BarColumn(),
+            MofNCompleteColumn(),
+            TimeElapsedColumn(),
+        )
+        with Progress(*columns, console=console, transient=True) as bar:
+            yield Activity(title, total, bar)
+    else:
+        say(f"{title} ...")
+        yield Activity(title, total, None)
+    say(f"{title}: done in {time.monotonic() - started:.1f} s")
+
+
+def say(text: str) -> None:
+    """Print one line about what is going on."""
+    console.print(text, markup=False, soft_wrap=True)

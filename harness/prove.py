@@ -1,0 +1,144 @@
+# SPDX-License-Identifier: GPL-2.0-only
+"""Proving fixes: a fix's test cases with and without it, and what follows from the two."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable, Sequence
+
+from harness.judge import names
+from harness.lab import Lab
+from harness.model import FATAL_KINDS, Finding, Fix, Outcome, Proof, Result, Signature, Verdict
+from harness.progress import say
+from harness.runs import RunFolder
+from harness.spec import load_fixes
+
+#: Runs test cases with some fixes taken out and returns their results.
+Runner = Callable[[Fix, tuple[str, ...]], Sequence[Result]]
+
+
+def prove(lab: Lab, fixes: Sequence[Fix], run: RunFolder, run_cases: Runner) -> list[Proof]:
+    """Prove fixes, one after the other.
+
+    All variants are built before the first guest boots, so that an un-fix that does not apply is
+    known at once.
+
+    Args:
+        lab: what the session shares.
+        fixes: what to prove.
+        run: where results go.
+        run_cases: runs a fix's test cases.
+
+    Raises:
+        UserError: an un-fix does not apply.
+        LabError: a variant does not compile.
+    """
+    for fix in fixes:
+        lab.modules_under_test(load_fixes(lab.settings.project, _taken_out(fix)))
+    proofs = []
+    for fix in fixes:
+        with_fix = run_cases(fix, ())
+        without_fix = run_cases(fix, _taken_out(fix))
+        proof = weigh(fix, lab.settings.kernel, with_fix, without_fix)
+        say(f"{fix.name}: {proof.verdict}: {proof.reason}")
+        run.record_proof(proof, lab.session())
+        proofs.append(proof)
+    return proofs
+
+
+def _taken_out(fix: Fix) -> tuple[str, ...]:
+    return (fix.name, *fix.taken_out_with)
+
+
+def weigh(fix: Fix, kernel: str, with_fix: Sequence[Result], without_fix: Sequence[Result]) -> Proof:
+    """What follows from a fix's results. Pure.
+
+    Args:
+        fix: the fix, with its signature.
+        kernel: the kernel's name.
+        with_fix: results of its test cases on the plain kernel.
+        without_fix: results of the same test cases without the fix.
+    """
+    verdict, reason = _verdict(fix, with_fix, without_fix)
+    matching = [result for result in without_fix if matches(fix.signature, result)]
+    unclean = [result for result in with_fix if result.outcome is not Outcome.PASS]
+    return Proof(
+        fix=fix.name,
+        commit=fix.commit,
+        kernel=kernel,
+        verdict=verdict,
+        reason=reason,
+        with_fix=next(iter([*unclean, *with_fix]), None),
+        without_fix=next(iter([*matching, *without_fix]), None),
+        seconds=round(sum(result.seconds for result in [*with_fix, *without_fix]), 3),
+    )
+
+
+def _verdict(fix: Fix, with_fix: Sequence[Result], without_fix: Sequence[Result]) -> tuple[Verdict, str]:
+    if not with_fix or not without_fix:
+        return Verdict.INCONCLUSIVE, "the fix has no test case that ran both with and without it"
+    for result in (*with_fix, *without_fix):
+        if result.outcome in (Outcome.LAB_ERROR, Outcome.SKIP):
+            return Verdict.INCONCLUSIVE, f"{result.variant}: {result.outcome}: {result.message}"
+    for result in with_fix:
+        if result.outcome is not Outcome.PASS:
+            return Verdict.REGRESSED, f"with the fix in place: {result.outcome}: {result.message}"
+        if lacking := _lacking_evidence(fix, result):
+            return (
+                Verdict.INCONCLUSIVE,
+                f"with the fix in place nothing shows that the bug's path ran: {lacking}",
+            )
+    return _verdict_without(fix, without_fix)
+
+
+def _verdict_without(fix: Fix, without_fix: Sequence[Result]) -> tuple[Verdict, str]:
+    for result in without_fix:
+        if not matches(fix.signature, result) and result.outcome is not Outcome.PASS:
+            seen = "; ".join(finding.title for finding in result.findings) or result.message
+            return (
+                Verdict.WRONG_SIGNATURE,
+                f"without the fix: expected {_expected(fix.signature)}, saw {result.outcome}: {seen}",
+            )
+        if not _guest_died(result) and (lacking := _lacking_evidence(fix, result)):
+            return Verdict.INCONCLUSIVE, f"without the fix nothing shows that the bug's path ran: {lacking}"
+        if result.outcome is Outcome.PASS:
+            return Verdict.NOT_REPRODUCED, f"without the fix {result.case} passed and nothing was reported"
+    return Verdict.PROVEN, f"clean with the fix; without it: {_seen(fix.signature, without_fix[0])}"
+
+
+def matches(signature: Signature, result: Result) -> bool:
+    """Whether a result shows what a signature predicts."""
+    if any(_finding_matches(signature, finding) for finding in result.findings):
+        return True
+    failed = result.outcome in (Outcome.FAIL, Outcome.HANG)
+    return bool(signature.assertion and failed and re.search(signature.assertion, result.message))
+
+
+def _finding_matches(signature: Signature, finding: Finding) -> bool:
+    titled = any(title in signature.titles for title in (finding.title, *finding.alt_titles))
+    return titled and all(names(finding, function) for function in signature.frames)
+
+
+def _lacking_evidence(fix: Fix, result: Result) -> str:
+    return ", ".join(
+        f"{name} is {result.path_counters.get(name, 'not reported')}, at least {least} expected"
+        for name, least in fix.path_counters.items()
+        if result.path_counters.get(name, 0) < least
+    )
+
+
+def _guest_died(result: Result) -> bool:
+    """A dead guest cannot be asked for its counters; its last report is the evidence."""
+    return any(finding.kind in FATAL_KINDS for finding in result.findings)
+
+
+def _expected(signature: Signature) -> str:
+    titles = " or ".join(repr(title) for title in signature.titles) or f"a failure like {signature.assertion!r}"
+    return f"{titles} with {', '.join(signature.frames)} on the stack" if signature.frames else titles
+
+
+def _seen(signature: Signature, result: Result) -> str:
+    for finding in result.findings:
+        if _finding_matches(signature, finding):
+            return finding.title
+    return result.message.splitlines()[0] if result.message else str(result.outcome)

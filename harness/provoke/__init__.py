@@ -1,0 +1,20 @@
+# SPDX-License-Identifier: GPL-2.0-only
+"""What test cases provoke bugs with: a scripted daemon, delays in the kernel, caches and images.
+
+Everything here drives programs and modules of ``testcases/guest/`` in a booted guest.
+"""
+
+from harness.provoke.cache import bind_and_unbind, erofs_image, mount_scratch, wait_until, wait_until_no_cache
+from harness.provoke.daemon import OndemandDaemon
+from harness.provoke.delay import Delay, delay
+
+__all__ = [
+    "Delay",
+    "OndemandDaemon",
+    "bind_and_unbind",
+    "delay",
+    "erofs_image",
+    "mount_scratch",
+    "wait_until",
+    "wait_until_no_cache",
+]

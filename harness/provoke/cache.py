@@ -1,0 +1,80 @@
+# SPDX-License-Identifier: GPL-2.0-only
+"""Caches and images in a guest."""
+
+from __future__ import annotations
+
+import shlex
+
+from harness.guest import CommandOverdue, CommandResult, Guest
+
+
+def mount_scratch(guest: Guest, folder: str = "/cache") -> str:
+    """Mount the guest's empty ext4 disk for a cache, and return where.
+
+    Args:
+        guest: a booted guest.
+        folder: mount point; made where it does not exist.
+    """
+    quoted = shlex.quote(folder)
+    guest.run(f"mkdir -p {quoted} && mount /dev/disk/scratch {quoted}")
+    return folder
+
+
+def erofs_image(guest: Guest, name: str, mebibytes: int = 1) -> str:
+    """Make an uncompressed erofs image with one file of random data, ``data``; return its path.
+
+    Args:
+        guest: a booted guest.
+        name: of the image file, without folder.
+        mebibytes: size of the file in the image, in MiB.
+    """
+    image = f"/tmp/{name}.erofs"
+    script = (
+        "set -e; folder=$(mktemp -d); "
+        f"dd if=/dev/urandom of=$folder/data bs=1M count={mebibytes} 2>/dev/null; "
+        f"mkfs.erofs --quiet {shlex.quote(image)} $folder >/dev/null 2>&1; rm -r $folder"
+    )
+    guest.run(script)
+    return image
+
+
+def bind_and_unbind(guest: Guest, folder: str, times: int) -> CommandResult:
+    """Open ``/dev/cachefiles``, set its folder, bind and close, a number of times.
+
+    The cache is unbound by the closing. Standard error has one line for each refused command.
+
+    Args:
+        guest: a booted guest.
+        folder: for the ``dir`` command.
+        times: how often.
+    """
+    script = (
+        f"for n in $(seq {times}); do "
+        f"exec 3<>/dev/cachefiles; echo dir {shlex.quote(folder)} >&3; echo bind >&3; exec 3>&-; done; true"
+    )
+    return guest.try_run(script)
+
+
+def wait_until(guest: Guest, condition: str, *, timeout: float = 10.0) -> None:
+    """Wait until a shell condition holds in the guest.
+
+    Args:
+        guest: a booted guest.
+        condition: a shell command that ends with 0 once it holds.
+        timeout: seconds, before the guest's patience is applied.
+
+    Raises:
+        CommandOverdue: it did not come to hold.
+    """
+    seconds = timeout * guest.patience
+    script = (
+        f"end=$(( $(date +%s) + {seconds:.0f} )); "
+        f"until {condition}; do [ $(date +%s) -lt $end ] || exit 124; usleep 20000; done"
+    )
+    if guest.try_run(script, timeout=timeout + 5).status != 0:
+        raise CommandOverdue(f"{condition!r} did not come to hold within {seconds:.0f} s")
+
+
+def wait_until_no_cache(guest: Guest) -> None:
+    """Wait until fscache knows no cache any more: the last daemon's cache is withdrawn completely."""
+    wait_until(guest, "! tail -n +3 /proc/fs/fscache/caches | grep -q .")

@@ -1,0 +1,66 @@
+# SPDX-License-Identifier: GPL-2.0-only
+"""Delays at kernel functions, through the module ``lab_delay`` (testcases/guest/README.md)."""
+
+from __future__ import annotations
+
+import contextlib
+import shlex
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+from harness.guest import Guest, GuestStopped
+
+_FOLDER = "/sys/kernel/debug/lab_delay"
+
+
+@dataclass(frozen=True)
+class Delay:
+    """A kprobe that delays tasks at the entry of a function.
+
+    Attributes:
+        guest: where it is.
+        function: the probed kernel function.
+    """
+
+    guest: Guest
+    function: str
+
+    def count(self, counter: str) -> int:
+        """One of the probe's counters: ``hits``, ``matched``, ``delayed``, ``inside``, ..."""
+        return int(self.guest.read(f"{_FOLDER}/{self.function}/{counter}"))
+
+    def release(self) -> None:
+        """End the delays that are under way."""
+        self.guest.run(f"echo {shlex.quote(self.function)} >{_FOLDER}/release")
+
+
+@contextlib.contextmanager
+def delay(
+    guest: Guest, function: str, *, milliseconds: int, times: int = 0, task: str = "", how: str = "spin"
+) -> Iterator[Delay]:
+    """Delay tasks at the entry of a kernel function, for the time of a ``with`` block.
+
+    At its end the number of calls of the function becomes the path counter of that name: the
+    evidence that the path ran.
+
+    Args:
+        guest: a booted guest.
+        function: a function that kprobes can find; not an inlined one.
+        milliseconds: how long each delay lasts.
+        times: how many calls are delayed, 0 for all.
+        task: only tasks whose name matches this pattern, empty for all.
+        how: ``spin`` keeps the processor, ``sleep`` lets others run.
+    """
+    guest.load_lab_module("lab_delay")
+    words = [f"function={function}", f"ms={milliseconds}", f"times={times}", f"how={how}"]
+    if task:
+        words.append(f"comm={task}")
+    guest.run(f"echo {shlex.quote(' '.join(words))} >{_FOLDER}/add")
+    probe = Delay(guest, function)
+    try:
+        yield probe
+    finally:
+        with contextlib.suppress(GuestStopped):
+            hits = probe.count("hits")
+            guest.path_counters[function] = guest.path_counters.get(function, 0) + hits
+            guest.run(f"echo {shlex.quote(function)} >{_FOLDER}/remove")

@@ -1,0 +1,231 @@
+# SPDX-License-Identifier: GPL-2.0-only
+"""The pytest front door: test cases run as plain ``pytest testcases/...``.
+
+A test case asks for the fixture ``guest`` and states how a fixed kernel behaves. What the
+kernel log says about it afterwards counts as much as its assertions: a test case whose
+assertions hold fails when KASAN or kmemleak reported something.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Generator, Iterator, Sequence
+from pathlib import Path
+
+import pytest
+
+from harness import host, judge
+from harness.errors import UserError
+from harness.guest import Guest
+from harness.lab import CaseRun, Lab, Settings, case_folder
+from harness.model import Job, Outcome, Result
+from harness.report.terminal import result_line, without_control_characters
+from harness.runs import RunFolder
+
+_CASE = pytest.StashKey[CaseRun]()
+_SETUP_TROUBLE = pytest.StashKey[BaseException]()
+_FIXTURE = "guest"
+
+
+class LabSession:
+    """The lab for one pytest session, as a pytest plugin.
+
+    Args:
+        settings: what the user chose.
+        without: names of the fixes that are taken out of the kernel.
+        seed: what random choices of the test cases start from.
+        repetition: counted from 1.
+        lab: a lab to use; where None one is made when the first test case asks for a guest.
+        run: the run's folder; made together with the lab where None.
+        on_result: called with every result.
+    """
+
+    def __init__(
+        self,
+        settings: Settings,
+        without: Sequence[str] = (),
+        seed: int = 0,
+        repetition: int = 1,
+        lab: Lab | None = None,
+        run: RunFolder | None = None,
+        on_result: Callable[[Result], None] | None = None,
+    ) -> None:
+        self.settings = settings
+        self.without = tuple(without)
+        self.seed = seed
+        self.repetition = repetition
+        self.collection_errors: list[str] = []
+        self.results: list[Result] = []
+        self._lab = lab
+        self._run = run
+        self._on_result = on_result
+
+    @property
+    def run(self) -> RunFolder:
+        """The run's folder."""
+        if self._run is None:
+            self._run = RunFolder(self.settings.project)
+        return self._run
+
+    @property
+    def lab(self) -> Lab:
+        """The lab."""
+        if self._lab is None:
+            self._lab = Lab(self.settings, self.run.path)
+        return self._lab
+
+    def case_run(self, node: pytest.Item) -> CaseRun:
+        """The job of a test case on this session's kernel."""
+        job = Job(
+            case=_case_name(node, self.settings.project),
+            kernel=self.settings.kernel,
+            without=self.without,
+            image=self.settings.image,
+            repetition=self.repetition,
+            seed=self.seed,
+        )
+        return CaseRun(self.lab, job, case_folder(self.run.path, job))
+
+    def record(self, result: Result) -> None:
+        """Keep a result and write the run's files."""
+        self.results.append(result)
+        self.run.record(result, self.lab.session())
+        if self._on_result:
+            self._on_result(result)
+
+    def pytest_collectreport(self, report: pytest.CollectReport) -> None:
+        """Remember test files that cannot be read."""
+        if report.failed:
+            self.collection_errors.append(report.longreprtext)
+
+    def pytest_keyboard_interrupt(self) -> None:
+        """Leave valid files behind after Ctrl-C."""
+        if self._lab is not None and self._run is not None:
+            self._run.write(self._lab.session(), trouble="interrupted")
+
+
+def _case_name(node: pytest.Item, project: Path) -> str:
+    file = node.path.resolve()
+    inside = file.relative_to(project) if file.is_relative_to(project) else file
+    return "::".join([str(inside), *node.nodeid.split("::")[1:]])
+
+
+def pytest_addoption(parser: pytest.Parser) -> None:
+    """Options of the lab for plain pytest runs."""
+    group = parser.getgroup("cachefiles-lab", "test cases in virtual machines")
+    group.addoption("--kernel", default=Settings.kernel, help="kernel under test, of kernels/ (%(default)s)")
+    group.addoption("--tree", type=Path, help="build this working tree instead of the kernel's own source")
+    group.addoption("--without", action="append", default=[], metavar="FIX", help="take this fix out (repeatable)")
+    group.addoption("--seed", type=int, default=0, help="seed of the test cases' random choices")
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    """Make the lab's session from the options, unless a front door brought one along."""
+    manager = config.pluginmanager
+    if any(isinstance(plugin, LabSession) for plugin in manager.get_plugins()):
+        return
+    try:
+        project = host.project_folder()
+    except UserError:
+        return
+    settings = Settings(project, host.cache_folder(), kernel=config.option.kernel, tree=config.option.tree)
+    manager.register(LabSession(settings, config.option.without, config.option.seed), "lab-session")
+
+
+@pytest.hookimpl(tryfirst=True)
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Mark what boots a virtual machine, so that ``-m 'not boots'`` leaves it out."""
+    for item in items:
+        if _FIXTURE in getattr(item, "fixturenames", ()):
+            item.add_marker("boots")
+
+
+def _session(config: pytest.Config) -> LabSession:
+    for plugin in config.pluginmanager.get_plugins():
+        if isinstance(plugin, LabSession):
+            return plugin
+    raise UserError("there is no lab here", "run pytest inside a checkout of cachefiles-lab")
+
+
+@pytest.fixture
+def guest(request: pytest.FixtureRequest) -> Iterator[Guest]:
+    """A freshly booted guest with the modules under test loaded; never used twice."""
+    session = _session(request.config)
+    with session.case_run(request.node) as case:
+        if case.result is not None:
+            session.record(case.result)
+            _show(case.result)
+        assert case.guest is not None
+        request.node.stash[_CASE] = case
+        yield case.guest
+        if case.result is None:
+            # A fixture of the test case's own failed, so that the test case itself never ran.
+            session.record(case.conclude(request.node.stash.get(_SETUP_TROUBLE, None)))
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_runtest_makereport(
+    item: pytest.Item, call: pytest.CallInfo[None]
+) -> Generator[None, pytest.TestReport, pytest.TestReport]:
+    """Remember why a test case's fixtures failed."""
+    if call.when == "setup" and call.excinfo is not None:
+        item.stash[_SETUP_TROUBLE] = call.excinfo.value
+    return (yield)
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_pyfunc_call(pyfuncitem: pytest.Function) -> Generator[None, object, object]:
+    """After the test case's own code: what does the kernel say?"""
+    case = pyfuncitem.stash.get(_CASE, None)
+    if case is None:
+        return (yield)
+    trouble: BaseException | None = None
+    value: object = None
+    try:
+        value = yield
+    except pytest.skip.Exception as skipped:
+        trouble = judge.CaseSkipped(skipped.msg)
+    except (Exception, pytest.fail.Exception) as error:
+        trouble = error
+    result = case.conclude(trouble)
+    _session(pyfuncitem.config).record(result)
+    if isinstance(trouble, AssertionError) and result.outcome is Outcome.FAIL:
+        raise trouble
+    _show(result)
+    return value
+
+
+def _show(result: Result) -> None:
+    """Give pytest a result's outcome."""
+    if result.outcome is Outcome.PASS:
+        return
+    if result.outcome is Outcome.SKIP:
+        pytest.skip(result.message)
+    lines = [result_line(result), *(finding.text for finding in result.findings)]
+    lines += [f"evidence: {result.evidence}", f"repeat:   {result.repeat_command}"]
+    pytest.fail(without_control_characters("\n".join(lines)), pytrace=False)
+
+
+def run_cases(session: LabSession, selection: Sequence[str]) -> list[Result]:
+    """Run test cases through pytest, for the ``harness`` command.
+
+    Args:
+        session: the lab's session; it collects the results.
+        selection: paths and node ids.
+
+    Raises:
+        UserError: the selection matches nothing, or a test file cannot be read.
+        KeyboardInterrupt: somebody pressed Ctrl-C.
+    """
+    project = session.settings.project
+    quiet = ["-p", "no:terminal", "-p", "no:cacheprovider", "-o", "addopts=", "--capture=sys"]
+    status = pytest.main(
+        [*quiet, "-c", str(project / "pyproject.toml"), "--rootdir", str(project), *selection],
+        plugins=[session],
+    )
+    if status == pytest.ExitCode.INTERRUPTED and not session.collection_errors:
+        raise KeyboardInterrupt
+    if session.collection_errors:
+        raise UserError(f"a test file cannot be read:\n{session.collection_errors[0]}", "mend the file")
+    if status in (pytest.ExitCode.NO_TESTS_COLLECTED, pytest.ExitCode.USAGE_ERROR):
+        raise UserError(f"no test case matches {' '.join(selection)}", f"see {project / 'testcases'}")
+    return session.results

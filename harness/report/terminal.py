@@ -1,0 +1,86 @@
+# SPDX-License-Identifier: GPL-2.0-only
+"""Results as text for a terminal. What came from a guest is stripped of control characters."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Sequence
+
+from rich.markup import escape
+from rich.table import Table
+
+from harness.model import Outcome, Proof, Result, Verdict
+
+#: C0 and C1 control characters but for tab and newline, and what XML 1.0 does not allow.
+_CONTROL = re.compile(r"[\x00-\x08\x0b-\x1f\x7f-\x9f\ud800-\udfff\ufffe\uffff]")
+_COLOURS = {
+    Outcome.PASS: "green",
+    Outcome.SKIP: "yellow",
+    Outcome.LAB_ERROR: "magenta",
+    Verdict.PROVEN: "green",
+    Verdict.INCONCLUSIVE: "magenta",
+}
+
+
+def without_control_characters(text: str) -> str:
+    """Text that cannot steer a terminal and may stand in XML."""
+    return _CONTROL.sub("?", text)
+
+
+def result_line(result: Result) -> str:
+    """One line: what became of a result."""
+    repetition = f" #{result.repetition}" if result.repetition > 1 else ""
+    line = f"{result.case} [{result.kernel}, {result.variant}]{repetition}: {result.outcome}"
+    message = result.message.splitlines()[0] if result.message else ""
+    return without_control_characters(f"{line}{': ' if message else ''}{message} ({result.seconds:.1f} s)")
+
+
+def result_table(results: Sequence[Result]) -> Table:
+    """A table of results, one a row."""
+    table = Table(title="results", title_justify="left")
+    for column in ("test case", "kernel", "outcome", "stage", "seconds", "why"):
+        table.add_column(column, overflow="fold", justify="right" if column == "seconds" else "left")
+    for result in results:
+        table.add_row(
+            _plain(result.case.removeprefix("testcases/")),
+            _plain(f"{result.kernel}\n{result.variant}"),
+            _coloured(result.outcome),
+            result.stage,
+            f"{result.seconds:.1f}",
+            _plain(result.message),
+        )
+    return table
+
+
+def proof_table(proofs: Sequence[Proof]) -> Table:
+    """A table of proofs, one a row."""
+    table = Table(title="proofs", title_justify="left")
+    for column in ("fix", "kernel", "verdict", "with the fix", "without the fix", "seconds"):
+        table.add_column(column, overflow="fold", justify="right" if column == "seconds" else "left")
+    for proof in proofs:
+        table.add_row(
+            _plain(f"{proof.fix}\n{proof.commit}"),
+            _plain(proof.kernel),
+            _coloured(proof.verdict),
+            _plain(_short(proof.with_fix)),
+            _plain(_short(proof.without_fix)),
+            f"{proof.seconds:.1f}",
+        )
+    return table
+
+
+def _short(result: Result | None) -> str:
+    if result is None:
+        return "not run"
+    counters = "".join(f"\n{name}: {value}" for name, value in result.path_counters.items())
+    first = result.message.splitlines()[0] if result.message else "no report"
+    return f"{result.outcome}: {first}{counters}"
+
+
+def _coloured(word: Outcome | Verdict) -> str:
+    colour = _COLOURS.get(word, "red")
+    return f"[{colour}]{word}[/{colour}]"
+
+
+def _plain(text: str) -> str:
+    return escape(without_control_characters(text))

@@ -1,0 +1,129 @@
+# SPDX-License-Identifier: GPL-2.0-only
+"""Kernel source trees: from a distribution package or somebody's working tree."""
+
+from __future__ import annotations
+
+import os
+import tempfile
+from dataclasses import dataclass
+from pathlib import Path
+
+from harness import proc
+from harness.cache import Cache, content_key, file_digest
+from harness.deadline import Deadline
+from harness.errors import LabError, UserError
+from harness.model import KernelSource, SourceKind
+from harness.progress import activity, say
+
+#: Where Debian's linux-source packages put their archive.
+_PACKAGED_SOURCES = Path("/usr/src")
+_UNPACK_SECONDS = 900.0
+_DOWNLOAD_SECONDS = 1800.0
+
+
+@dataclass(frozen=True)
+class SourceTree:
+    """A kernel source that is ready to build out of tree.
+
+    Attributes:
+        path: the tree.
+        fingerprint: changes whenever a file of the tree does, those apart that the caller
+            looks after itself.
+        owned: True where the lab unpacked it, False for somebody's working tree.
+    """
+
+    path: Path
+    fingerprint: str
+    owned: bool
+
+
+def resolve(source: KernelSource, cache: Cache, apart_from: tuple[str, ...] = ()) -> SourceTree:
+    """Get the tree of a source, unpacking it into the cache where needed.
+
+    Args:
+        source: where it comes from.
+        cache: where it is unpacked to.
+        apart_from: folders of the tree, relative to it, that do not count for the fingerprint
+            of a working tree: the modules under test, which are built apart from the kernel.
+
+    Raises:
+        UserError: the package is not to be had, or the tree is not a kernel source.
+        LabError: it cannot be unpacked.
+    """
+    if source.kind is SourceKind.TREE:
+        return _working_tree(Path(source.where).expanduser().absolute(), apart_from)
+    return _packaged_tree(source.where, cache)
+
+
+def _working_tree(path: Path, apart_from: tuple[str, ...]) -> SourceTree:
+    if not (path / "Kconfig").is_file() or not (path / "fs").is_dir():
+        raise UserError(f"{path} is not a kernel source tree", "give the folder that holds Kconfig and fs/")
+    if (path / ".config").exists() or (path / "include" / "config").exists():
+        raise UserError(
+            f"{path} was built in place, so the kernel's build system refuses to build it out of tree",
+            f"make -C {path} mrproper (keep your .config elsewhere first)",
+        )
+    return SourceTree(path, _tree_fingerprint(path, apart_from), owned=False)
+
+
+def _tree_fingerprint(path: Path, apart_from: tuple[str, ...]) -> str:
+    """Names, sizes and modification times of all files: enough to see an edit, and fast."""
+    skipped = {str(path / ".git"), *(str(path / folder) for folder in apart_from)}
+    lines: list[str] = []
+    for folder, subfolders, files in os.walk(path):
+        subfolders[:] = sorted(name for name in subfolders if f"{folder}/{name}" not in skipped)
+        for name in sorted(files):
+            status = os.lstat(os.path.join(folder, name))  # noqa: PTH118 (80,000 files)
+            lines.append(f"{folder}/{name} {status.st_size} {status.st_mtime_ns}")
+    return content_key(lines)
+
+
+def _packaged_tree(package: str, cache: Cache) -> SourceTree:
+    archive = _packaged_archive(package, cache)
+    digest = file_digest(archive)
+    name = f"sources/{package}-{digest[:16]}"
+
+    def unpack(folder: Path) -> None:
+        with activity(f"unpacking {archive.name}"):
+            proc.check(
+                proc.run(
+                    ["tar", "-x", "--strip-components=1", "-C", str(folder), "-f", str(archive)],
+                    deadline=Deadline.after(_UNPACK_SECONDS),
+                ),
+                f"unpacking {archive}",
+            )
+
+    return SourceTree(cache.entry(name, unpack), digest[:16], owned=True)
+
+
+def _packaged_archive(package: str, cache: Cache) -> Path:
+    installed = _PACKAGED_SOURCES / f"{package}.tar.xz"
+    if installed.is_file():
+        return installed
+
+    def download(folder: Path) -> None:
+        say(f"{package} is not installed: downloading it into the cache")
+        with tempfile.TemporaryDirectory(dir=folder) as scratch:
+            _download_package(package, Path(scratch))
+            debs = sorted(Path(scratch).glob("*.deb"))
+            proc.check(
+                proc.run(["dpkg-deb", "-x", str(debs[0]), str(folder)], deadline=Deadline.after(_UNPACK_SECONDS)),
+                f"unpacking {debs[0].name}",
+            )
+
+    return cache.entry(f"packages/{package}", download) / installed.relative_to("/")
+
+
+def _download_package(package: str, folder: Path) -> None:
+    try:
+        finished = proc.run(
+            ["apt-get", "download", "-q", package], deadline=Deadline.after(_DOWNLOAD_SECONDS), cwd=folder
+        )
+    except LabError as error:
+        raise UserError(f"the source package {package} did not arrive: {error.message}", error.next_step) from error
+    if finished.returncode != 0 or not list(folder.glob("*.deb")):
+        reason = finished.output.splitlines()[-1] if finished.output else "apt-get said nothing"
+        raise UserError(
+            f"the source package {package} is neither installed nor to be had: {reason}",
+            f"apt-get update && apt-get install {package}, or take another kernel with --kernel or --tree",
+        )

@@ -1,0 +1,188 @@
+# SPDX-License-Identifier: GPL-2.0-only
+"""YAML files -> records. An error names the file, the key and what was expected there."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated, Any, Literal, TypeVar
+
+import pydantic
+import yaml
+from pydantic import ConfigDict, Field, StringConstraints
+
+from harness.errors import UserError
+from harness.model import Fix, Image, Kernel, KernelSource, ReproductionClass, Signature, SourceKind
+
+CommitId = Annotated[str, StringConstraints(pattern=r"^[0-9a-f]{12}$")]
+OptionName = Annotated[str, StringConstraints(pattern=r"^CONFIG_\w+$")]
+PackageName = Annotated[str, StringConstraints(pattern=r"^[a-z0-9][a-z0-9.+-]+$")]
+
+
+class _Schema(pydantic.BaseModel):
+    model_config = ConfigDict(extra="forbid", strict=True, hide_input_in_errors=False)
+
+
+class _SourceSchema(_Schema):
+    debian_package: PackageName | None = Field(default=None, alias="debian-package")
+    tree: str | None = None
+
+    @pydantic.model_validator(mode="after")
+    def _exactly_one(self) -> _SourceSchema:
+        if (self.debian_package is None) == (self.tree is None):
+            raise ValueError("name exactly one of debian-package and tree")
+        return self
+
+
+class _KernelSchema(_Schema):
+    source: _SourceSchema
+    fragments: list[str] = Field(min_length=1)
+    modules: list[str] = Field(min_length=1)
+    objects: int = Field(default=0, ge=0)
+
+
+class _ImageSchema(_Schema):
+    packages: list[PackageName] = Field(min_length=1)
+    overlay: str = "overlay"
+    scratch_mib: int = Field(default=1024, ge=64, alias="scratch-mib")
+
+
+class _SignatureSchema(_Schema):
+    titles: list[str] = []
+    frames: list[str] = []
+    assertion: str = ""
+
+    @pydantic.model_validator(mode="after")
+    def _not_empty(self) -> _SignatureSchema:
+        if not self.titles and not self.assertion:
+            raise ValueError("give titles of kernel reports, or the assertion that fails")
+        return self
+
+
+class _FixSchema(_Schema):
+    commit: CommitId
+    subject: str = Field(min_length=1)
+    fixes: CommitId | Literal[""] = ""
+    cve: Annotated[str, StringConstraints(pattern=r"^(CVE-\d{4}-\d+)?$")] = ""
+    subsystem: Literal["cachefiles", "fscache", "netfs", "erofs"]
+    kernels: dict[str, str] = Field(min_length=1)
+    files: list[str] = Field(min_length=1)
+    options: list[OptionName] = []
+    reproduction: ReproductionClass = Field(strict=False)
+    signature: _SignatureSchema
+    widening: str = ""
+    path_counters: dict[str, int] = Field(alias="path-counters", min_length=1)
+    taken_out_with: list[str] = Field(default=[], alias="taken-out-with")
+    notes: str = ""
+
+
+_SchemaT = TypeVar("_SchemaT", bound=_Schema)
+
+
+def _load(file: Path, schema: type[_SchemaT]) -> _SchemaT:
+    try:
+        data: Any = yaml.safe_load(file.read_text(encoding="utf-8"))
+    except OSError as error:
+        raise UserError(f"{file}: cannot be read ({error.strerror})") from error
+    except (yaml.YAMLError, UnicodeDecodeError) as error:
+        raise UserError(f"{file}: is not valid YAML: {' '.join(str(error).split())}", "mend the file") from error
+    if not isinstance(data, dict):
+        raise UserError(f"{file}: expected keys and values, found {type(data).__name__}", "mend the file")
+    try:
+        return schema.model_validate(data)
+    except pydantic.ValidationError as error:
+        raise UserError(f"{file}: {_first_complaint(error)}", "mend the file") from error
+
+
+def _first_complaint(error: pydantic.ValidationError) -> str:
+    detail = error.errors()[0]
+    key = ".".join(str(part) for part in detail["loc"]) or "(whole file)"
+    found = detail.get("input")
+    shown = "" if detail["type"] == "missing" or isinstance(found, dict) else f", found {found!r}"
+    return f"key {key!r}: {detail['msg']}{shown}"
+
+
+def _named(folder: Path, name: str, suffix: str, what: str) -> Path:
+    file = folder / f"{name}{suffix}"
+    if not file.is_file():
+        known = ", ".join(sorted(path.name.removesuffix(suffix) for path in folder.glob(f"*{suffix}")))
+        raise UserError(f"there is no {what} named {name!r}", f"known: {known or 'none'} (in {folder})")
+    return file
+
+
+def load_kernel(project: Path, name: str) -> Kernel:
+    """Read ``kernels/<name>.yaml``.
+
+    Raises:
+        UserError: it does not exist, is malformed, or names a fragment that does not exist.
+    """
+    folder = project / "kernels"
+    schema = _load(_named(folder, name, ".yaml", "kernel"), _KernelSchema)
+    fragments = tuple(_named(folder / "fragments", fragment, ".config", "fragment") for fragment in schema.fragments)
+    source = schema.source
+    chosen = (
+        KernelSource(SourceKind.TREE, source.tree)
+        if source.tree is not None
+        else KernelSource(SourceKind.DEBIAN_PACKAGE, source.debian_package or "")
+    )
+    return Kernel(name, chosen, fragments, tuple(schema.modules), schema.objects)
+
+
+def load_image(project: Path, name: str) -> Image:
+    """Read ``images/<name>.yaml``.
+
+    Raises:
+        UserError: it does not exist or is malformed.
+    """
+    folder = project / "images"
+    schema = _load(_named(folder, name, ".yaml", "image"), _ImageSchema)
+    overlay = folder / schema.overlay
+    if not overlay.is_dir():
+        raise UserError(f"{folder / name}.yaml: key 'overlay': there is no folder {overlay}", "mend the file")
+    return Image(name, tuple(schema.packages), overlay, schema.scratch_mib)
+
+
+def load_fix(project: Path, name: str) -> Fix:
+    """Read ``testcases/fixes/<name>/fix.yaml``.
+
+    Raises:
+        UserError: there is no such fix, or its file is malformed.
+    """
+    folder = project / "testcases" / "fixes" / name
+    file = folder / "fix.yaml"
+    if not file.is_file():
+        raise UserError(f"there is no fix named {name!r}", f"known: {', '.join(fix_names(project)) or 'none'}")
+    schema = _load(file, _FixSchema)
+    return Fix(
+        name=name,
+        folder=folder,
+        commit=schema.commit,
+        subject=schema.subject,
+        fixes=schema.fixes,
+        cve=schema.cve,
+        subsystem=schema.subsystem,
+        kernels=schema.kernels,
+        files=tuple(schema.files),
+        options=tuple(schema.options),
+        reproduction=schema.reproduction,
+        signature=Signature(
+            tuple(schema.signature.titles), tuple(schema.signature.frames), schema.signature.assertion
+        ),
+        widening=schema.widening,
+        path_counters=schema.path_counters,
+        taken_out_with=tuple(schema.taken_out_with),
+        notes=schema.notes,
+    )
+
+
+def fix_names(project: Path) -> tuple[str, ...]:
+    """The names of all fixes of the catalogue, sorted."""
+    return tuple(sorted(file.parent.name for file in (project / "testcases" / "fixes").glob("*/fix.yaml")))
+
+
+def load_fixes(project: Path, names: tuple[str, ...]) -> tuple[Fix, ...]:
+    """The named fixes; all of the catalogue where no name is given.
+
+    Raises:
+        UserError: a name is unknown, or a file is malformed.
+    """
+    return tuple(load_fix(project, name) for name in names or fix_names(project))

@@ -1,0 +1,337 @@
+# SPDX-License-Identifier: GPL-2.0-only
+"""The kernel log parser on small hand-written logs: prefixes, stacks, titles, streaming, leaks."""
+
+from __future__ import annotations
+
+import io
+from pathlib import Path
+
+import pytest
+
+from harness.klog import LogParser, parse, parse_kmemleak, parse_stream
+from harness.klog.formats import FAMILIES
+from harness.klog.parser import HINTS, MAX_LINE, MAX_REPORTS
+from harness.klog.prefix import split_prefix
+from harness.klog.rustnames import readable
+from harness.klog.schema import End
+from harness.klog.stack import parse_frame, parse_pointer, title_functions
+from harness.klog.titles import clean, spellings, without_syscall_prefix
+from harness.model import FindingKind, Frame
+
+LOGS = Path(__file__).parent / "data" / "klog"
+
+
+def own_log(name: str) -> bytes:
+    return (LOGS / f"{name}.log").read_bytes().partition(b"\n\n")[2]
+
+
+OOPS = """\
+[    1.000000] BUG: kernel NULL pointer dereference, address: 0000000000000008
+[    1.000010] #PF: supervisor read access in kernel mode
+[    1.000020] Oops: 0000 [#1] PREEMPT SMP KASAN NOPTI
+[    1.000030] CPU: 1 PID: 42 Comm: cat Not tainted 6.1.128-lab #1
+[    1.000040] RIP: 0010:cachefiles_ondemand_read+0x12/0x34 [cachefiles]
+[    1.000050] Call Trace:
+[    1.000060]  <TASK>
+[    1.000070]  vfs_read+0x169/0xb50
+[    1.000080]  </TASK>
+[    1.000090] ---[ end trace 0000000000000000 ]---
+"""
+OOPS_TITLE = "BUG: unable to handle kernel NULL pointer dereference in cachefiles_ondemand_read"
+
+
+class TestPrefixes:
+    @pytest.mark.parametrize(
+        ("raw", "context", "timestamp"),
+        [
+            (b"text", "", None),
+            (b"[    1.500000] text", "console", 1.5),
+            (b"[    1.500000][  T42] text", "console[T42]", 1.5),
+            (b"[    1.500000] [     C1] text", "console[C1]", 1.5),
+            (b"<6>[    1.500000] text\r", "console", 1.5),
+            (b"\x1b[32m[    1.500000] \x1b[0mtext", "console", 1.5),
+            (b"debian login: [    1.500000] text", "console", 1.5),
+            (b"** 12 printk messages dropped ** [    1.500000] text", "console", 1.5),
+            (b"[Sun Nov 22 13:49:27 2026] text", "dmesg", None),
+            (b"Nov 22 13:49:27 guest kernel: text", "journal", None),
+            (b"Nov  2 13:49:27 guest kern.err kernel: [    1.500000][  T42] text", "journal[T42]", 1.5),
+            (b"2026-11-22T13:49:27.123456+00:00 guest kernel: text", "journal", None),
+            (b"[    1.500000] guest kernel: text", "console", 1.5),
+        ],
+    )
+    def test_prefix_is_taken_off(self, raw: bytes, context: str, timestamp: float | None) -> None:
+        line = split_prefix(raw, start=7)
+        assert (line.text, line.context, line.timestamp) == ("text", context, timestamp)
+        assert (line.start, line.end) == (7, 7 + len(raw))
+
+    def test_indentation_is_kept(self) -> None:
+        assert split_prefix(b"[    1.500000]  vfs_read+0x1/0x2").text == " vfs_read+0x1/0x2"
+
+    def test_unsure_frames_are_known(self) -> None:
+        assert split_prefix(b"[    1.5]  ? vfs_read+0x1/0x2").unsure
+        assert split_prefix(b"[    1.5] [c0] [c1] vfs_read+0x1/0x2 (unreliable)").unsure
+        assert not split_prefix(b"[    1.5]  vfs_read+0x1/0x2").unsure
+
+
+class TestStacks:
+    @pytest.mark.parametrize(
+        ("text", "frame"),
+        [
+            (" vfs_read+0x169/0xb50", Frame("vfs_read", 0x169, 0xB50)),
+            (" [<ffffffff812>] vfs_read+0x1/0x2", Frame("vfs_read", 1, 2)),
+            (" ? foo.isra.0+0x1/0x2 [netfs]", Frame("foo.isra.0", 1, 2, module="netfs", reliable=False)),
+            (" foo+0x1/0x2 fs/netfs/io.c:12", Frame("foo", 1, 2, source="fs/netfs/io.c:12")),
+            (" foo fs/netfs/io.c:12 [inline]", Frame("foo", inlined=True, source="fs/netfs/io.c:12")),
+            (" [<     inline     >] foo fs/io.c:12", Frame("foo", inlined=True, source="fs/io.c:12")),
+            (" foo+0x1/0x2 [mod 5f3a9c]", Frame("foo", 1, 2, module="mod")),
+        ],
+    )
+    def test_frame(self, text: str, frame: Frame) -> None:
+        assert parse_frame(text) == frame
+
+    @pytest.mark.parametrize("text", ["", "Call Trace:", " <TASK>", "RAX: 0000000000000000", "foo is not a frame"])
+    def test_no_frame(self, text: str) -> None:
+        assert parse_frame(text) is None
+
+    @pytest.mark.parametrize("text", ["RIP: 0010:foo+0x1/0x2 [mod]", "pc : foo+0x1/0x2 [mod]"])
+    def test_instruction_pointer(self, text: str) -> None:
+        assert parse_pointer(text) == Frame("foo", 1, 2, module="mod")
+
+    def test_titles_have_no_compiler_suffix(self) -> None:
+        assert title_functions(" foo.constprop.0.cold+0x1/0x2") == ("foo",)
+
+    def test_inlined_and_unsure_frames_are_not_for_titles(self) -> None:
+        assert title_functions(" foo fs/io.c:12 [inline]") == ()
+        assert title_functions(" ? foo+0x1/0x2") == ()
+
+    def test_arm_offers_the_callee_too(self) -> None:
+        assert title_functions("[<c01>] (foo) from [<c02>] (bar+0x1/0x2)") == ("foo", "bar")
+
+
+class TestTitles:
+    def test_what_changes_from_run_to_run_is_taken_out(self) -> None:
+        assert clean("BUG: x at 0xffff888103d51a00 on CPU#3, pid 12, fs/io.c:42") == (
+            "BUG: x at ADDR on CPU, pid NUM, fs/io.c:LINE"
+        )
+
+    def test_unprintable_characters_and_length(self) -> None:
+        assert clean("a\x00\x1b  b\tc") == "a b c"
+        assert len(clean("x" * 1000)) == 120
+
+    def test_system_calls_have_one_name(self) -> None:
+        assert without_syscall_prefix("__x64_sys_rmdir") == "sys_rmdir"
+        assert without_syscall_prefix("__se_sys_mremap") == "mremap"
+        assert spellings("__se_sys_mremap") == ("__se_sys_mremap", "sys_mremap", "mremap")
+
+    @pytest.mark.parametrize(
+        ("mangled", "name"),
+        [
+            ("vfs_read", "vfs_read"),
+            ("_RNvC3foo3bar", "foo::bar"),
+            ("_RNvMs_C3fooNtB4_4Type3new", "<foo::Type>::new"),
+            ("_RINvC3foo3barlRhE", "foo::bar<i32, &u8>"),
+            ("_RNvC3foo", "_RNvC3foo"),
+            ("_R" + "N" * 500, "_R" + "N" * 500),
+        ],
+    )
+    def test_rust_names(self, mangled: str, name: str) -> None:
+        assert readable(mangled) == name
+
+
+class TestTable:
+    def test_each_marker_has_a_hint(self) -> None:
+        assert [f.marker for f in FAMILIES if not any(hint in f.marker.encode() for hint in HINTS)] == []
+
+    def test_one_line_reports_have_no_frame_rule(self) -> None:
+        assert [row.title for f in FAMILIES for row in f.formats if row.end is End.HEADER and row.frame] == []
+
+
+class TestFindings:
+    def test_kasan(self) -> None:
+        (finding,) = parse(own_log("kasan-6.1"))
+        assert finding.kind is FindingKind.KASAN
+        assert (finding.access, finding.access_size) == ("Read", 8)
+        assert (finding.object_cache, finding.object_size) == ("kmalloc-192", 192)
+        assert (finding.task, finding.cpu, finding.kernel_release) == ("ondemand-04-dae/962", 1, "6.1.90")
+        assert finding.timestamp == pytest.approx(10.1001)
+        assert [frame.function for frame in finding.allocated][2] == "cachefiles_ondemand_send_req"
+        assert [frame.function for frame in finding.freed][2] == "cachefiles_ondemand_daemon_ioctl"
+        assert [frame.function for frame in finding.last_work] == ["kasan_save_stack", "insert_work"]
+        guilty = [frame for frame in finding.frames if frame.function == finding.function]
+        assert [frame.reliable for frame in guilty] == [False, True]
+        assert guilty[1].module == "cachefiles"
+
+    def test_byte_range_is_that_of_the_report(self) -> None:
+        log = own_log("kasan-6.1")
+        (finding,) = parse(b"systemd: before\n" + log)
+        lines = (b"systemd: before\n" + log)[finding.start : finding.end].splitlines()
+        assert b"BUG: KASAN" in lines[0]
+        assert lines[-1].endswith(b"=" * 66)
+
+    def test_oops_is_followed_by_its_consequence(self) -> None:
+        first, second = parse(own_log("list-corruption-6.1"))
+        assert first.text.startswith("list_del corruption. prev->next should be")
+        assert (first.kind, first.consequence) == (FindingKind.LIST_CORRUPTION, False)
+        assert (second.title, second.kind) == ("kernel panic: Fatal exception", FindingKind.PANIC)
+        assert (second.consequence, second.corrupted) == (True, False)
+
+    def test_panic_without_its_cause_is_not_trusted(self) -> None:
+        (finding,) = parse(b"[    1.000000] Kernel panic - not syncing: Fatal exception\n")
+        assert (finding.corrupted, finding.consequence) == (True, False)
+
+    def test_oops_frames_begin_at_the_instruction_pointer(self) -> None:
+        (finding,) = parse(OOPS.encode())
+        assert finding.title == OOPS_TITLE
+        assert [frame.function for frame in finding.frames] == ["cachefiles_ondemand_read", "vfs_read"]
+
+    def test_hung_tasks_are_separate_findings(self) -> None:
+        first, second = parse(own_log("hung-task-6.1"))
+        assert (first.task, second.task) == ("mount/123", "cat/125")
+        assert second.title == "INFO: task hung in fscache_begin_lookup"
+
+    def test_other_tasks_lines_are_kept_out(self) -> None:
+        (finding,) = parse(own_log("kasan-double-free-6.12"))
+        assert "e1000" not in finding.text
+
+    def test_two_reports_interleaved(self) -> None:
+        one = own_log("kasan-double-free-6.12").splitlines(keepends=True)
+        other = [line.replace(b"T301]", b"T777]").replace(b"umount", b"mount") for line in one if b"T301" in line]
+        mixed = [line for pair in zip(one, other, strict=False) for line in pair]
+        first, second = parse(b"".join(mixed))
+        assert first.title == second.title == "KASAN: invalid-free in cachefiles_put_object"
+        assert (first.task, second.task) == ("umount/301", "mount/301")
+        assert (first.corrupted, second.corrupted) == (False, False)
+
+    def test_copy_by_syslog_is_not_a_second_finding(self) -> None:
+        copy = "".join(f"Nov 22 13:49:27 guest kernel: {line}\n" for line in OOPS.splitlines())
+        assert len(parse((OOPS + copy).encode())) == 1
+
+    @pytest.mark.parametrize(
+        "dress",
+        [
+            "{}\r\n",
+            "\x1b[31m{}\x1b[0m\n",
+            "<3>{}\n",
+            "Nov 22 13:49:27 guest kernel: {}\n",
+            "\0\0\0{}\n",
+        ],
+    )
+    def test_titles_in_any_dress(self, dress: str) -> None:
+        (finding,) = parse("".join(dress.format(line) for line in OOPS.splitlines()).encode())
+        assert (finding.title, finding.corrupted) == (OOPS_TITLE, False)
+
+    def test_boots_can_be_expected(self) -> None:
+        log = b"Booting the kernel.\n"
+        assert [finding.title for finding in parse(log)] == ["unexpected kernel reboot"]
+        assert parse(log, expected_boots=1) == ()
+        assert len(parse(log * 2, expected_boots=1)) == 1
+
+    def test_tools_own_failures_are_suppressed(self) -> None:
+        (finding,) = parse(b"panic: failed to create temp dir: cannot allocate memory\n")
+        assert finding.suppressed
+
+
+class TestStreaming:
+    def test_finding_comes_with_its_last_line(self) -> None:
+        parser = LogParser()
+        lines = OOPS.encode().splitlines(keepends=True)
+        assert [parser.feed(line) for line in lines[:-1]] == [[]] * (len(lines) - 1)
+        was_open = parser.open_report
+        assert [finding.title for finding in parser.feed(lines[-1])] == [OOPS_TITLE]
+        assert (was_open, parser.open_report) == (True, False)
+        assert parser.close() == []
+
+    def test_report_without_a_known_end_ends_with_the_first_stranger(self) -> None:
+        parser = LogParser()
+        parser.feed(own_log("hung-task-6.1").rpartition(b"[   12.002000]")[0])
+        findings = parser.feed(b"[   12.500000] systemd[1]: Started a session.\n")
+        assert len(findings) == 1
+        assert not parser.open_report
+
+    def test_noise_within_a_stack_does_not_end_the_report(self) -> None:
+        lines = own_log("hung-task-6.1").splitlines(keepends=True)
+        at = next(number for number, line in enumerate(lines) if b"cachefiles_ondemand_send_req" in line) + 1
+        lines.insert(at, b"[   12.000950] systemd[1]: Started a session.\n")
+        assert parse(b"".join(lines))[0].frames[-1].function == "erofs_fscache_read_folio"
+
+    def test_report_does_not_wait_for_ever(self) -> None:
+        parser = LogParser()
+        parser.feed(OOPS.encode().rpartition(b"[    1.000090]")[0])
+        assert len(parser.feed(b"[   60.000000]  indented, and much later\n")) == 1
+
+    def test_flush_gives_what_is_in_progress(self) -> None:
+        parser = LogParser()
+        parser.feed(OOPS[: OOPS.index("Call Trace")].encode())
+        (finding,) = parser.flush()
+        assert (finding.title, finding.corrupted) == (OOPS_TITLE, True)
+        assert not parser.open_report
+        assert parser.flush() == []
+
+    def test_file_is_read_in_pieces(self) -> None:
+        noise = b"[    0.500000] nothing to see here\n" * 50_000
+        findings = list(parse_stream(io.BytesIO(noise + OOPS.encode() + noise)))
+        assert [(finding.title, finding.start) for finding in findings] == [(OOPS_TITLE, len(noise))]
+
+    def test_long_line_is_cut(self) -> None:
+        parser = LogParser()
+        for _ in range(100):
+            assert parser.feed(b"x" * 100_000) == []
+        assert parser.feed(b"BUG: not seen\n" + OOPS.encode())[0].title == OOPS_TITLE
+        assert parse(b"x" * MAX_LINE + b"BUG: not seen\n") == ()
+
+    def test_no_more_reports_than_anybody_would_read(self) -> None:
+        assert len(parse(b"BUG: something\n" * (MAX_REPORTS + 10))) == MAX_REPORTS
+
+
+CREDENTIALS = """\
+unreferenced object 0xffff888103d51a00 (size 192):
+  comm "cachefilesd", pid 101, jiffies 4294900000 (age 30.5s)
+  hex dump (first 16 bytes):
+    01 00 00 00 00 00 00 00 00 00 00 00 00 00 00 00  ................
+  backtrace:
+    [<00000000a1b2c3d4>] kmem_cache_alloc+0x16e/0x3d0
+    [<00000000a1b2c3d4>] prepare_creds+0x26/0x9f0
+    [<00000000a1b2c3d4>] cachefiles_determine_cache_security+0x10/0x1f0 [cachefiles]
+    [<00000000a1b2c3d4>] cachefiles_add_cache+0x10/0x1f0 [cachefiles]
+    [<00000000a1b2c3d4>] cachefiles_daemon_write+0x10/0x1f0 [cachefiles]
+"""
+#: As 6.12 prints it.
+REQUEST = """\
+unreferenced object 0xffff888103d52b00 (size 128):
+  comm "cat", pid 202, jiffies 4294900100
+  hex dump (first 16 bytes):
+    01 00 00 00 00 00 00 00 00 00 00 00 00 00 00 00  ................
+  backtrace (crc 5d7f4a2b):
+    __kmalloc_noprof+0x2f9/0x400
+    cachefiles_ondemand_send_req+0xa3/0x690 [cachefiles]
+    cachefiles_ondemand_init_object+0x73/0x90 [cachefiles]
+"""
+
+
+class TestLeaks:
+    def test_nothing(self) -> None:
+        assert parse_kmemleak("") == ()
+
+    def test_records_with_one_backtrace_are_counted(self) -> None:
+        first, second = parse_kmemleak(CREDENTIALS + REQUEST + CREDENTIALS)
+        assert (first.title, first.count) == ("memory leak in prepare_creds", 2)
+        assert (second.title, second.count) == ("memory leak in cachefiles_ondemand_send_req", 1)
+        assert (first.consequence, second.consequence) == (False, True)
+
+    def test_record(self) -> None:
+        (finding,) = parse_kmemleak(REQUEST)
+        assert finding.kind is FindingKind.MEMORY_LEAK
+        assert (finding.object_size, finding.task, finding.corrupted) == (128, "cat/202", False)
+        assert finding.frames[1] == Frame("cachefiles_ondemand_send_req", 0xA3, 0x690, module="cachefiles")
+
+    def test_callers_give_alternative_titles(self) -> None:
+        (finding,) = parse_kmemleak(CREDENTIALS)
+        assert finding.alt_titles == (
+            "memory leak in cachefiles_determine_cache_security",
+            "memory leak in cachefiles_add_cache",
+            "memory leak in cachefiles_daemon_write",
+        )
+
+    def test_cut_record(self) -> None:
+        (finding,) = parse_kmemleak(CREDENTIALS.partition("  backtrace")[0])
+        assert (finding.title, finding.function, finding.corrupted) == ("memory leak in corrupted", "", True)

@@ -1,0 +1,290 @@
+# SPDX-License-Identifier: GPL-2.0-only
+"""QEMU's life: the command line (pure), starting, watching, ending."""
+
+from __future__ import annotations
+
+import contextlib
+import enum
+import re
+import shlex
+import shutil
+import socket
+import subprocess
+import tempfile
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from qemu.qmp import QMPError
+from qemu.qmp.legacy import QEMUMonitorProtocol
+
+from harness import proc
+from harness.console import ConsoleWatcher
+from harness.deadline import Deadline
+from harness.errors import LabError, UserError
+
+QEMU = "qemu-system-x86_64"
+#: The kernel's name of the first disk; the others are found by their serial numbers.
+_ROOT_DEVICE = "/dev/vda"
+
+
+class Accelerator(enum.StrEnum):
+    """How QEMU runs the guest's instructions."""
+
+    KVM = "kvm"
+    TCG = "tcg"
+
+
+class Machine(enum.StrEnum):
+    """QEMU machine types the lab uses."""
+
+    MICROVM = "microvm"
+    Q35 = "q35"
+
+
+#: How much longer everything in a guest may take than on hardware virtualisation.
+PATIENCE: Mapping[Accelerator, float] = {Accelerator.KVM: 1.0, Accelerator.TCG: 6.0}
+
+
+@dataclass(frozen=True)
+class MachineShape:
+    """The machine a guest runs on.
+
+    Attributes:
+        machine: QEMU machine type.
+        accelerator: how it runs.
+        cpus: virtual processors.
+        memory_mib: memory in MiB.
+        tsc_khz: rate of the host's time stamp counter in kHz, 0 where unknown.
+    """
+
+    machine: Machine
+    accelerator: Accelerator
+    cpus: int = 2
+    memory_mib: int = 1024
+    tsc_khz: int = 0
+
+
+@dataclass(frozen=True)
+class Disk:
+    """A disk of a guest; the guest finds it as ``/dev/disk/<name>``.
+
+    Attributes:
+        name: serial number.
+        file: raw file behind it.
+        writable: writes go to a throw-away copy, the file stays as it is.
+    """
+
+    name: str
+    file: Path
+    writable: bool = False
+
+
+def machine_for(config: Mapping[str, str], kernel: str) -> Machine:
+    """The machine type a kernel can boot on: microvm where it is able to, else q35.
+
+    Args:
+        config: the kernel's options.
+        kernel: its name, for the message.
+
+    Raises:
+        UserError: it has drivers for neither.
+    """
+
+    def built_in(*options: str) -> bool:
+        return all(config.get(f"CONFIG_{option}") == "y" for option in options)
+
+    if not built_in("VIRTIO_BLK", "VIRTIO_NET", "SERIAL_8250_CONSOLE", "EXT4_FS"):
+        raise UserError(
+            f"kernel {kernel} cannot be a guest: VIRTIO_BLK, VIRTIO_NET, SERIAL_8250_CONSOLE and EXT4_FS "
+            "must be built in",
+            "add the fragment 'base' to its fragments",
+        )
+    if built_in("VIRTIO_MMIO", "VIRTIO_MMIO_CMDLINE_DEVICES"):
+        return Machine.MICROVM
+    if built_in("VIRTIO_PCI"):
+        return Machine.Q35
+    raise UserError(
+        f"kernel {kernel} has neither VIRTIO_MMIO_CMDLINE_DEVICES (microvm) nor VIRTIO_PCI (q35)",
+        "add the fragment 'base' or 'q35' to its fragments",
+    )
+
+
+def host_tsc_khz(cpuinfo: str) -> int:
+    """The rate of the host's time stamp counter in kHz, 0 where it is unknown.
+
+    On x86 the kernel derives BogoMIPS from it: lpj = tsc_khz * 1000 / HZ, and BogoMIPS =
+    lpj * HZ / 500000 (arch/x86/kernel/tsc.c, init/calibrate.c).
+
+    Args:
+        cpuinfo: contents of ``/proc/cpuinfo``.
+    """
+    match = re.search(r"^bogomips\s*:\s*([\d.]+)$", cpuinfo, re.MULTILINE)
+    return round(float(match[1]) * 500) if match else 0
+
+
+def kernel_command_line(shape: MachineShape, extra: str = "") -> str:
+    """What the kernel is told at boot."""
+    words = [
+        "console=ttyS0",
+        f"root={_ROOT_DEVICE}",
+        "ro",
+        "init=/lab/init",
+        # A panic ends QEMU at once (-no-reboot).
+        "panic=-1",
+        # Every report, not just the first (mm/kasan/report.c).
+        "kasan_multi_shot",
+        # Objects of the same size stay in caches of their own, so that reports name them.
+        "slab_nomerge",
+    ]
+    if shape.accelerator is Accelerator.TCG and shape.tsc_khz:
+        # The emulated timer is too coarse to calibrate against: without the rate about one boot in
+        # six hangs. Emulated, the counter is the host's, the same on all processors.
+        words += [f"tsc_early_khz={shape.tsc_khz}", "tsc=reliable"]
+    return " ".join([*words, *extra.split()])
+
+
+def qemu_command(
+    shape: MachineShape, kernel: Path, disks: tuple[Disk, ...], sockets: Path, log: Path, append: str = ""
+) -> list[str]:
+    """The command line of a guest.
+
+    Args:
+        shape: the machine.
+        kernel: bzImage.
+        disks: the first is the guest's root.
+        sockets: folder with the listening sockets ``console`` and ``qmp``.
+        log: file for the whole console.
+        append: further words for the kernel's command line.
+    """
+    microvm = shape.machine is Machine.MICROVM
+    bus = "device" if microvm else "pci"
+    machine = "microvm,acpi=off,rtc=on,pit=on,pic=on,isa-serial=on,x-option-roms=off" if microvm else "q35"
+    kvm = shape.accelerator is Accelerator.KVM
+    command = [
+        QEMU,
+        *("-machine", machine),
+        *("-accel", "kvm" if kvm else "tcg,thread=multi"),
+        *("-cpu", "host" if kvm else "qemu64"),
+        *("-smp", str(shape.cpus)),
+        *("-m", str(shape.memory_mib)),
+        *("-nodefaults", "-no-user-config", "-no-reboot", "-display", "none"),
+        *("-chardev", f"socket,id=console,path={sockets / 'console'},logfile={log}"),
+        *("-serial", "chardev:console"),
+        *("-chardev", f"socket,id=qmp,path={sockets / 'qmp'}", "-mon", "chardev=qmp,mode=control"),
+        *("-device", f"virtio-rng-{bus}"),
+        # The guest reaches nobody; it is reached on a loopback port that QEMU chooses.
+        *("-netdev", "user,id=net,restrict=on,hostfwd=tcp:127.0.0.1:0-:22"),
+        *("-device", f"virtio-net-{bus},netdev=net"),
+    ]
+    for disk in disks:
+        mode = "snapshot=on" if disk.writable else "readonly=on"
+        command += ["-drive", f"id={disk.name},file={disk.file},format=raw,if=none,{mode}"]
+        command += ["-device", f"virtio-blk-{bus},drive={disk.name},serial={disk.name}"]
+    return [*command, "-kernel", str(kernel), "-append", kernel_command_line(shape, append)]
+
+
+class VirtualMachine:
+    """One QEMU process, its console and its monitor.
+
+    It lives no longer than the ``with`` block, the thread that started it, or the harness.
+
+    Args:
+        command: makes the command line, given the folder with the sockets.
+        folder: gets ``console.log``, ``qemu.command`` and ``qemu.log``.
+        on_end: called once, from another thread, when the kernel has died or QEMU has gone.
+    """
+
+    def __init__(self, command: Callable[[Path], list[str]], folder: Path, on_end: Callable[[], None]) -> None:
+        self._command = command
+        self._folder = folder
+        self._on_end = on_end
+        self._cleanup = contextlib.ExitStack()
+        self.console: ConsoleWatcher
+        self._process: subprocess.Popen[bytes]
+        self._monitor: QEMUMonitorProtocol
+
+    def __enter__(self) -> VirtualMachine:
+        try:
+            self._start()
+        except BaseException:
+            self._cleanup.close()
+            raise
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._cleanup.close()
+
+    @property
+    def pid(self) -> int:
+        """Process id of QEMU."""
+        return self._process.pid
+
+    def exit_status(self) -> int | None:
+        """QEMU's exit status, negative for a signal; None while it runs."""
+        return self._process.poll()
+
+    def monitor(self, command: str, **arguments: Any) -> Any:
+        """Give QEMU a QMP command and return its answer.
+
+        Raises:
+            LabError: QEMU has gone or refuses.
+        """
+        try:
+            return self._monitor.cmd(command, **arguments)
+        except (QMPError, OSError, TimeoutError) as error:
+            raise LabError(f"QEMU did not take the command {command}: {error}", self._last_words()) from error
+
+    def ssh_port(self) -> int:
+        """The loopback port that leads to the guest's SSH server."""
+        listing = str(self.monitor("human-monitor-command", **{"command-line": "info usernet"}))
+        match = re.search(r"TCP\[HOST_FORWARD\]\s+\d+\s+127\.0\.0\.1\s+(\d+)", listing)
+        if not match:
+            raise LabError("QEMU does not say which port leads to the guest", f"it said: {listing}")
+        return int(match[1])
+
+    def _start(self) -> None:
+        sockets = Path(tempfile.mkdtemp(prefix="lab-"))
+        self._cleanup.callback(shutil.rmtree, sockets, ignore_errors=True)
+        listener = self._cleanup.enter_context(socket.socket(socket.AF_UNIX))
+        listener.bind(str(sockets / "console"))
+        listener.listen(1)
+        self._monitor = QEMUMonitorProtocol(str(sockets / "qmp"), server=True, nickname="guest")
+        self._cleanup.callback(self._close_monitor)
+        command = self._command(sockets)
+        (self._folder / "qemu.command").write_text(shlex.join(command) + "\n")
+        output = self._cleanup.enter_context((self._folder / "qemu.log").open("wb"))
+        # Throw-away disk copies go beside the sockets, not to /var/tmp.
+        self._process = proc.spawn(command, output=output, env={"TMPDIR": str(sockets)})
+        self._cleanup.callback(proc.end, self._process)
+        deadline = Deadline.after(30)
+        self.console = ConsoleWatcher(self._accept_console(listener, deadline), self._on_end)
+        self._cleanup.callback(self._close_console)
+        try:
+            self._monitor.accept(deadline.remaining())
+        except (QMPError, OSError, TimeoutError) as error:
+            raise LabError(f"QEMU's monitor does not answer: {error}", self._last_words()) from error
+
+    def _accept_console(self, listener: socket.socket, deadline: Deadline) -> socket.socket:
+        listener.settimeout(0.2)
+        while not deadline.passed():
+            with contextlib.suppress(TimeoutError):
+                return listener.accept()[0]
+            if self._process.poll() is not None:
+                break
+        raise LabError("QEMU did not start", self._last_words())
+
+    def _close_monitor(self) -> None:
+        with contextlib.suppress(QMPError, OSError, TimeoutError, EOFError):
+            self._monitor.close()
+
+    def _close_console(self) -> None:
+        # The console's end is seen only after QEMU's.
+        proc.end(self._process)
+        self.console.close()
+
+    def _last_words(self) -> str:
+        log = self._folder / "qemu.log"
+        words = log.read_text(errors="replace").strip() if log.exists() else ""
+        return f"QEMU said: {words}" if words else f"see {log}"
