@@ -37,7 +37,7 @@ _KMEMLEAK = "/sys/kernel/debug/kmemleak"
 _CHUNK = 65536
 
 
-class GuestStopped(Exception):  # noqa: N818 (a state, not an error of ours)
+class GuestStopped(Exception):
     """The guest can do nothing more: its kernel died, or QEMU has gone.
 
     Args:
@@ -50,7 +50,7 @@ class GuestStopped(Exception):  # noqa: N818 (a state, not an error of ours)
         self.finding = finding
 
 
-class CommandOverdue(Exception):  # noqa: N818
+class CommandOverdue(Exception):
     """A command did not end by its deadline: something in the guest hangs."""
 
 

@@ -21,7 +21,7 @@ _findings_adapter = pydantic.TypeAdapter(tuple[Finding, ...])
 _result_adapter = pydantic.TypeAdapter(Result)
 
 
-class CaseSkipped(Exception):  # noqa: N818 (a state, not an error)
+class CaseSkipped(Exception):
     """A test case found that it does not apply to this kernel or guest."""
 
 

@@ -8,6 +8,7 @@ kernel and its variants take the same road, so that they differ by the un-fix an
 
 from __future__ import annotations
 
+import contextlib
 import shutil
 import tempfile
 from collections.abc import Sequence
@@ -23,7 +24,7 @@ from harness.model import Fix
 from harness.progress import activity
 
 #: Changes whenever this module builds something else from the same input.
-_RECIPE = "2"
+_RECIPE = "3"
 _MODULE_SECONDS = 900.0
 _PACK_SECONDS = 60.0
 
@@ -48,8 +49,7 @@ class ModuleSet:
     @property
     def diff(self) -> str:
         """What the un-fixes changed, as a unified diff; empty for the plain kernel."""
-        file = self.folder / "unfix.diff"
-        return file.read_text(encoding="utf-8", errors="surrogateescape") if file.exists() else ""
+        return (self.folder / "unfix.diff").read_text(encoding="utf-8", errors="surrogateescape")
 
 
 def build_modules_under_test(built: BuiltKernel, without: Sequence[Fix], cache: Cache) -> ModuleSet:
@@ -72,29 +72,45 @@ def build_modules_under_test(built: BuiltKernel, without: Sequence[Fix], cache: 
     key = content_key([_RECIPE, built.key, *folders, *sources, *names, *semantic_patches])
 
     def make(folder: Path) -> None:
-        work = folder / "src"
-        for name in touched:
-            shutil.copytree(built.tree.path / name, work / name)
-        if without:
-            diff = "".join(unfix.take_out(fix, work) for fix in without)
-            (folder / "unfix.diff").write_text(diff, encoding="utf-8", errors="surrogateescape")
-        title = f"building modules of {built.kernel.name}"
-        if without:
-            title += f" without {', '.join(fix.name for fix in without)}"
-            plain = build_modules_under_test(built, (), cache)
-            for module in plain.files:
-                shutil.copy2(module, folder / module.name)
-            symbols = plain.folder / "src" / "Module.symvers"
-        else:
-            symbols = None
-        with activity(title):
-            _make_modules(built, work, touched, symbols, folder / "build.log", cache)
-        for module in work.rglob("*.ko"):
+        plain = build_modules_under_test(built, (), cache) if without else None
+        for module in plain.files if plain else ():
             shutil.copy2(module, folder / module.name)
+        symbols = plain.folder / "Module.symvers" if plain else None
+        _compile_copies(built, touched, without, symbols, folder, cache)
         _pack_for_guest(folder, built.release)
 
     folder = cache.entry(f"modules/{key}", make)
     return ModuleSet(folder, _load_order(folder, folders))
+
+
+def _compile_copies(
+    built: BuiltKernel,
+    folders: Sequence[str],
+    without: Sequence[Fix],
+    symbols: Path | None,
+    target: Path,
+    cache: Cache,
+) -> None:
+    """Compile copies of module folders, un-fixed, and put the modules into ``target``.
+
+    All variants of a kernel are compiled in the same working folder: the same paths make the
+    compiler cache hit for every file that an un-fix leaves alone.
+    """
+    work = cache.folder / "work" / built.key
+    removed = f" without {', '.join(fix.name for fix in without)}" if without else ""
+    with cache.lock(f"work/{built.key}"), contextlib.ExitStack() as stack:
+        stack.callback(shutil.rmtree, work, ignore_errors=True)
+        shutil.rmtree(work, ignore_errors=True)
+        for name in folders:
+            shutil.copytree(built.tree.path / name, work / name)
+        diff = "".join(unfix.take_out(fix, work) for fix in without)
+        (target / "unfix.diff").write_text(diff, encoding="utf-8", errors="surrogateescape")
+        (work / "Kbuild").write_text("".join(f"obj-m += {name}/\n" for name in folders))
+        with activity(f"building modules of {built.kernel.name}{removed}"):
+            _run_make(built, work, symbols, target / "build.log", cache)
+        for module in work.rglob("*.ko"):
+            shutil.copy2(module, target / module.name)
+        shutil.copy2(work / "Module.symvers", target / "Module.symvers")
 
 
 def build_lab_modules(built: BuiltKernel, sources: Path, cache: Cache) -> ModuleSet:
@@ -111,10 +127,11 @@ def build_lab_modules(built: BuiltKernel, sources: Path, cache: Cache) -> Module
     key = content_key([_RECIPE, built.key, folder_digest(sources)])
 
     def make(folder: Path) -> None:
-        shutil.copytree(sources, folder / "src")
+        work = folder / "src"
+        shutil.copytree(sources, work)
         with activity(f"building the lab's modules for {built.kernel.name}"):
-            _run_make(built, folder / "src", None, folder / "build.log", cache)
-        for module in (folder / "src").glob("*.ko"):
+            _run_make(built, work, None, folder / "build.log", cache)
+        for module in work.glob("*.ko"):
             shutil.copy2(module, folder / module.name)
 
     folder = cache.entry(f"lab-modules/{key}", make)
@@ -149,15 +166,8 @@ def _touched_folders(folders: Sequence[str], without: Sequence[Fix]) -> tuple[st
     return tuple(folder for folder in folders if any(name.startswith(f"{folder}/") for name in files))
 
 
-def _make_modules(
-    built: BuiltKernel, work: Path, folders: Sequence[str], symbols: Path | None, log: Path, cache: Cache
-) -> None:
-    (work / "Kbuild").write_text("".join(f"obj-m += {folder}/\n" for folder in folders))
-    _run_make(built, work, symbols, log, cache)
-
-
 def _run_make(built: BuiltKernel, work: Path, symbols: Path | None, log: Path, cache: Cache) -> None:
-    variables = [f"M={work}", f"KCFLAGS=-fmacro-prefix-map={work}/="]
+    variables = [f"M={work}", f"KCFLAGS=-ffile-prefix-map={work}/="]
     if symbols:
         variables.append(f"KBUILD_EXTRA_SYMBOLS={symbols}")
     finished = proc.run(

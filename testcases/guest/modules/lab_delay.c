@@ -84,6 +84,7 @@ struct lab_delay_probe {
 	atomic64_t hits;
 	atomic64_t matched;
 	atomic64_t delayed;
+	atomic64_t slept;			/* of the delayed ones; the others spun */
 	atomic64_t inside;
 	atomic64_t max_parallel;
 	atomic64_t total_ms;
@@ -231,6 +232,7 @@ asmlinkage __visible void lab_delay_stay(void)
 	probe = visit->probe;
 	if (lab_delay_can_sleep()) {
 		start = ktime_get_mono_fast_ns();
+		atomic64_inc(&probe->slept);
 		lab_delay_enter(probe);
 		wait_event_idle_timeout(probe->wait, lab_delay_ended(probe, visit->releases),
 					msecs_to_jiffies(probe->spec.ms));
@@ -491,6 +493,7 @@ static int lab_delay_make_files(struct lab_delay_probe *probe)
 	LAB_DELAY_COUNTER(hits);
 	LAB_DELAY_COUNTER(matched);
 	LAB_DELAY_COUNTER(delayed);
+	LAB_DELAY_COUNTER(slept);
 	LAB_DELAY_COUNTER(inside);
 	LAB_DELAY_COUNTER(max_parallel);
 	LAB_DELAY_COUNTER(total_ms);
