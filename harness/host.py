@@ -92,16 +92,18 @@ def cache_folder() -> Path:
 
 
 def project_folder() -> Path:
-    """The checkout: the folder with ``kernels/``, ``images/`` and ``testcases/``.
+    """The checkout: ``HARNESS_PROJECT``, else the one this package lies in, else the current folder.
 
     Raises:
-        UserError: the package is installed outside a checkout and the current folder is none.
+        UserError: that is no checkout.
     """
-    for folder in (Path(__file__).resolve().parent.parent, Path.cwd()):
+    chosen = os.environ.get("HARNESS_PROJECT", "")
+    candidates = [Path(chosen).absolute()] if chosen else [Path(__file__).resolve().parent.parent, Path.cwd()]
+    for folder in candidates:
         if all((folder / name).is_dir() for name in ("kernels", "images", "testcases")):
             return folder
     raise UserError(
-        "no kernels/, images/ and testcases/ beside the harness or in the current folder",
+        f"no kernels/, images/ and testcases/ in {' or '.join(str(folder) for folder in candidates)}",
         "run harness inside a checkout of cachefiles-lab",
     )
 

@@ -131,8 +131,10 @@ def kernel_command_line(shape: MachineShape, extra: str = "") -> str:
         f"root={_ROOT_DEVICE}",
         "ro",
         "init=/lab/init",
-        # A panic ends QEMU at once (-no-reboot).
+        # A panic, and any reboot, ends QEMU at once (-no-reboot). microvm without ACPI has no other way to
+        # reset than a triple fault; the kernel's own choice would start it again unseen.
         "panic=-1",
+        "reboot=t",
         # Every report, not just the first (mm/kasan/report.c).
         "kasan_multi_shot",
         # Objects of the same size stay in caches of their own, so that reports name them.

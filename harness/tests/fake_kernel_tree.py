@@ -1,0 +1,171 @@
+# SPDX-License-Identifier: GPL-2.0-only
+"""A kernel source tree that builds in a tenth of a second, and fails when told to.
+
+Its ``Makefile`` knows the targets that the harness calls. What they do wrong is chosen through
+environment variables, so that a failure does not change the tree's fingerprint:
+
+``FAKE_KERNEL_TROUBLE``
+    one of :class:`Trouble`.
+``FAKE_KERNEL_DROPS``
+    options that do not survive ``make olddefconfig``, separated by spaces.
+``FAKE_KERNEL_JOURNAL``
+    a file that gets one line for each target that is made.
+"""
+
+from __future__ import annotations
+
+import enum
+import os
+from pathlib import Path
+
+#: Modules under test of the fake kernel, in the order of their dependencies.
+FOLDERS = ("fs/netfs", "fs/fscache", "fs/cachefiles", "fs/erofs")
+RELEASE = "6.1.0-fake"
+
+
+class Trouble(enum.StrEnum):
+    """What goes wrong in the next builds."""
+
+    NONE = ""
+    CONFIGURE = "configure"
+    COMPILE_ERROR = "compile-error"
+    NO_SPACE = "no-space"
+    HANG = "hang"
+
+
+_MAKEFILE = f"""\
+# SPDX-License-Identifier: GPL-2.0-only
+# make -C TREE O=FOLDER CC=... [M=FOLDER] TARGET
+O ?= $(CURDIR)
+config := $(O)/.config
+trouble := $(FAKE_KERNEL_TROUBLE)
+journal := $(or $(FAKE_KERNEL_JOURNAL),/dev/null)
+
+.PHONY: tinyconfig olddefconfig bzImage modules_prepare kernelrelease modules
+
+tinyconfig:
+	@echo $@ >>$(journal)
+	@echo 'CONFIG_64BIT=y' >$(config)
+
+olddefconfig:
+	@echo $@ >>$(journal)
+	@[ '$(trouble)' != configure ] || {{ echo 'Kconfig:1: syntax error'; exit 1; }}
+	@awk -v drops='$(FAKE_KERNEL_DROPS)' -f scripts/olddefconfig.awk $(config) >$(config).new
+	@mv $(config).new $(config)
+
+bzImage:
+	@echo $@ >>$(journal)
+	@for n in 1 2 3; do echo "  CC      init/file$$n.o"; done
+	@[ '$(trouble)' != compile-error ] || $(CC) -c init/broken.c -o $(O)/broken.o
+	@[ '$(trouble)' != no-space ] || {{ echo 'init/main.c:1: fatal error: error writing to /tmp/cc.s: \
+No space left on device'; exit 1; }}
+	@[ '$(trouble)' != hang ] || sleep 600
+	@mkdir -p $(O)/arch/x86/boot
+	@echo 'a kernel' >$(O)/arch/x86/boot/bzImage
+	@echo '  LD      vmlinux'
+
+modules_prepare:
+	@touch $(O)/vmlinux.symvers
+
+kernelrelease:
+	@echo {RELEASE}
+
+ifneq ($(M),)
+include $(M)/Kbuild
+folders := $(patsubst %/,%,$(filter %/,$(obj-m)))
+targets := $(foreach f,$(folders),$(M)/$(f)/$(notdir $(f)).ko) $(patsubst %.o,$(M)/%.ko,$(filter %.o,$(obj-m)))
+objects = $(patsubst %.c,%.o,$(if $(filter $(M)/,$(dir $@)),$(@:.ko=.c),$(wildcard $(dir $@)*.c)))
+
+modules: $(targets)
+	@echo $@ >>$(journal)
+	@echo "$(folders) $(KBUILD_EXTRA_SYMBOLS)" >$(M)/Module.symvers
+
+.PHONY: $(targets)
+$(targets):
+	@for object in $(objects); do \\
+		$(CC) $(KCFLAGS) $(CFLAGS_MODULE) -nostdinc -ffreestanding -c $${{object%.o}}.c -o $$object || exit 1; \\
+	done
+	@ld -r -o $@ $(objects)
+endif
+"""
+
+_OLDDEFCONFIG = """\
+# The last word on each option counts; options that are to be dropped vanish.
+/^CONFIG_/ { split($0, part, "="); name = part[1] }
+/^# CONFIG_.* is not set$/ { name = $2 }
+name != "" { if (!(name in line)) order[++count] = name; line[name] = $0; name = "" }
+END {
+	for (number = 1; number <= count; number++)
+		if (!index(" " drops " ", " " order[number] " "))
+			print line[order[number]]
+}
+"""
+
+_CACHEFILES = """\
+struct cachefiles_cache;
+struct cachefiles_cache *get_cred(struct cachefiles_cache *cache);
+void put_cred(struct cachefiles_cache *cache);
+int mkdir_for(struct cachefiles_cache *cache);
+
+int cachefiles_add_cache(struct cachefiles_cache *cache)
+{
+	int ret;
+
+	get_cred(cache);
+	ret = mkdir_for(cache);
+	if (ret < 0)
+		goto error;
+	return 0;
+
+error:
+	put_cred(cache);
+	return ret;
+}
+"""
+
+_FILES = {
+    "Makefile": _MAKEFILE,
+    "Kconfig": 'mainmenu "fake"\n',
+    "scripts/olddefconfig.awk": _OLDDEFCONFIG,
+    "init/broken.c": "int start_kernel(void)\n{\n\treturn undeclared;\n}\n",
+    "fs/netfs/main.c": "int netfs_one(void)\n{\n\treturn 1;\n}\n",
+    "fs/fscache/main.c": "int fscache_one(void)\n{\n\treturn 1;\n}\n",
+    "fs/cachefiles/cache.c": _CACHEFILES,
+    "fs/cachefiles/daemon.c": "int cachefiles_daemon_open(void)\n{\n\treturn 0;\n}\n",
+    "fs/erofs/super.c": "int erofs_one(void)\n{\n\treturn 1;\n}\n",
+    "mm/slab.c": "int slab_one;\n",
+}
+
+#: A semantic patch that takes the ``put_cred`` out of ``fs/cachefiles/cache.c``.
+LOST_PUT = """\
+@@
+expression cache;
+@@
+ cachefiles_add_cache(...)
+ {
+ <+...
+-put_cred(cache);
+ ...+>
+ }
+"""
+
+
+def make_tree(folder: Path) -> Path:
+    """Write the tree into a folder and return it."""
+    for name, content in _FILES.items():
+        file = folder / name
+        file.parent.mkdir(parents=True, exist_ok=True)
+        file.write_text(content)
+    return folder
+
+
+def made_targets(journal: Path) -> list[str]:
+    """The targets that were made since ``FAKE_KERNEL_JOURNAL`` was set, in order."""
+    return journal.read_text().split() if journal.exists() else []
+
+
+def edit(file: Path, content: str) -> None:
+    """Change a file the way an editor does, with a modification time that is sure to differ."""
+    before = file.stat().st_mtime_ns
+    file.write_text(content)
+    os.utime(file, ns=(before + 1_000_000_000, before + 1_000_000_000))

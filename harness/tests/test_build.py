@@ -1,0 +1,191 @@
+# SPDX-License-Identifier: GPL-2.0-only
+"""Building kernels, on a fake one."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+
+from harness import build
+from harness.build import build_kernel
+from harness.cache import Cache
+from harness.errors import LabError, UserError
+from harness.model import Kernel
+from harness.tests.fake_kernel_tree import RELEASE, Trouble, edit
+
+Play = Callable[[Trouble], None]
+MadeTargets = Callable[[], list[str]]
+
+
+def entries(cache: Cache) -> list[Path]:
+    return list((cache.folder / "kernels").iterdir())
+
+
+class TestSuccess:
+    def test_a_kernel_has_image_config_and_release(self, kernel: Kernel, cache: Cache) -> None:
+        built = build_kernel(kernel, cache)
+        assert built.bzimage.read_text() == "a kernel\n"
+        assert built.config()["CONFIG_KASAN"] == "y"
+        assert built.release == RELEASE
+        assert (built.build_folder / "Module.symvers").exists()
+
+    def test_it_is_built_once(self, kernel: Kernel, cache: Cache, made_targets: MadeTargets) -> None:
+        assert build_kernel(kernel, cache) == build_kernel(kernel, cache)
+        assert made_targets().count("bzImage") == 1
+
+    def test_an_edit_outside_of_the_modules_builds_it_again(
+        self, kernel: Kernel, cache: Cache, tree: Path, made_targets: MadeTargets
+    ) -> None:
+        build_kernel(kernel, cache)
+        edit(tree / "mm/slab.c", "int slab_two;\n")
+        build_kernel(kernel, cache)
+        assert made_targets().count("bzImage") == 2
+
+    def test_an_edit_of_a_module_under_test_does_not(
+        self, kernel: Kernel, cache: Cache, tree: Path, made_targets: MadeTargets
+    ) -> None:
+        build_kernel(kernel, cache)
+        edit(tree / "fs/erofs/super.c", "int erofs_two;\n")
+        build_kernel(kernel, cache)
+        assert made_targets().count("bzImage") == 1
+
+    def test_another_configuration_is_another_kernel(self, kernel: Kernel, cache: Cache) -> None:
+        before = build_kernel(kernel, cache)
+        with kernel.fragments[0].open("a") as stream:
+            stream.write("CONFIG_MORE=y\n")
+        assert build_kernel(kernel, cache).key != before.key
+
+    def test_another_compiler_is_another_kernel(
+        self, kernel: Kernel, cache: Cache, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        before = build_kernel(kernel, cache)
+        monkeypatch.setattr(build, "compiler_identity", lambda: "gcc 99")
+        assert build_kernel(kernel, cache).key != before.key
+
+    def test_a_wanted_option_may_vanish(
+        self, kernel: Kernel, cache: Cache, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        monkeypatch.setenv("FAKE_KERNEL_DROPS", "CONFIG_NICE")
+        assert "CONFIG_NICE" not in build_kernel(kernel, cache).config()
+
+    def test_the_source_is_not_written_to(self, kernel: Kernel, cache: Cache, tree: Path) -> None:
+        before = sorted(tree.rglob("*"))
+        build_kernel(kernel, cache)
+        assert sorted(tree.rglob("*")) == before
+
+
+class TestFailure:
+    def test_a_dropped_option_is_named_with_fragment_and_line(
+        self, kernel: Kernel, cache: Cache, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        monkeypatch.setenv("FAKE_KERNEL_DROPS", "CONFIG_KASAN")
+        with pytest.raises(UserError, match="1 option.* did not survive olddefconfig") as caught:
+            build_kernel(kernel, cache)
+        assert "CONFIG_KASAN=y (asked for in base.config, line 11) became unset" in caught.value.message
+
+    def test_a_dropped_option_is_found_before_anything_is_compiled(
+        self, kernel: Kernel, cache: Cache, monkeypatch: pytest.MonkeyPatch, made_targets: MadeTargets
+    ) -> None:
+        monkeypatch.setenv("FAKE_KERNEL_DROPS", "CONFIG_KASAN")
+        with pytest.raises(UserError):
+            build_kernel(kernel, cache)
+        assert "bzImage" not in made_targets()
+
+    def test_a_compile_error_is_shown_as_the_compiler_says_it(
+        self, kernel: Kernel, cache: Cache, trouble: Play
+    ) -> None:
+        trouble(Trouble.COMPILE_ERROR)
+        with pytest.raises(LabError, match="building kernel fake failed") as caught:
+            build_kernel(kernel, cache)
+        message = caught.value.message
+        assert "init/broken.c:3:16: error: 'undeclared' undeclared" in message or "‘undeclared’ undeclared" in message
+        assert "return undeclared;" in message
+        assert "CC      init/file1.o" not in message
+        assert caught.value.next_step.startswith("to repeat: make -C")
+
+    def test_a_full_disk_is_said_in_one_sentence(self, kernel: Kernel, cache: Cache, trouble: Play) -> None:
+        trouble(Trouble.NO_SPACE)
+        with pytest.raises(LabError, match="^building kernel fake failed: no space left on device$") as caught:
+            build_kernel(kernel, cache)
+        assert "HARNESS_CACHE" in caught.value.next_step
+
+    def test_a_build_that_does_not_end_is_ended(
+        self, kernel: Kernel, cache: Cache, trouble: Play, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        trouble(Trouble.HANG)
+        monkeypatch.setattr(build, "_BUILD_SECONDS", 0.2)
+        with pytest.raises(LabError, match="make was ended"):
+            build_kernel(kernel, cache)
+
+    def test_a_failing_configuration_is_told(self, kernel: Kernel, cache: Cache, trouble: Play) -> None:
+        trouble(Trouble.CONFIGURE)
+        with pytest.raises(LabError, match="configuring fake failed:\n.*Kconfig:1: syntax error"):
+            build_kernel(kernel, cache)
+
+    @pytest.mark.parametrize("which", [Trouble.CONFIGURE, Trouble.COMPILE_ERROR, Trouble.NO_SPACE])
+    def test_a_failure_leaves_no_entry_and_the_next_build_works(
+        self, kernel: Kernel, cache: Cache, trouble: Play, which: Trouble
+    ) -> None:
+        trouble(which)
+        with pytest.raises(LabError):
+            build_kernel(kernel, cache)
+        assert entries(cache) == []
+        trouble(Trouble.NONE)
+        assert build_kernel(kernel, cache).bzimage.exists()
+
+    def test_a_fragment_with_nonsense_is_named(self, kernel: Kernel, cache: Cache) -> None:
+        kernel.fragments[0].write_text("KASAN=y\n")
+        with pytest.raises(UserError, match=r"base\.config, line 1"):
+            build_kernel(kernel, cache)
+
+    @pytest.mark.usefixtures("no_programs")
+    def test_a_host_without_a_compiler_is_told_the_package(self, kernel: Kernel, cache: Cache) -> None:
+        with pytest.raises(UserError, match="gcc is not installed"):
+            build_kernel(kernel, cache)
+
+
+class TestErrorExcerpt:
+    def test_the_error_and_the_source_line_below_it_are_shown(self) -> None:
+        output = (
+            "  CC      fs/a.o\n"
+            "fs/a.c: In function 'f':\n"
+            "fs/a.c:3:9: error: 'x' undeclared (first use in this function)\n"
+            "    3 |  return x;\n"
+            "      |         ^\n"
+            "make[2]: *** [scripts/Makefile.build:250: fs/a.o] Error 1\n"
+        )
+        assert build.error_excerpt(output).splitlines() == [
+            "fs/a.c:3:9: error: 'x' undeclared (first use in this function)",
+            "    3 |  return x;",
+            "      |         ^",
+        ]
+
+    def test_a_wall_of_errors_is_cut(self) -> None:
+        output = "\n".join(f"a.c:{number}:1: error: no" for number in range(1000))
+        assert len(build.error_excerpt(output).splitlines()) == 20
+
+    def test_without_a_known_error_the_last_lines_are_shown(self) -> None:
+        output = "\n".join(f"line {number}" for number in range(100))
+        assert build.error_excerpt(output).splitlines()[-1] == "line 99"
+
+    @pytest.mark.parametrize(
+        "line",
+        [
+            "ERROR: modpost: \"fscache_x\" [fs/cachefiles/cachefiles.ko] undefined!",
+            "ld: a.o: undefined reference to `b'",
+            "gcc: fatal error: Killed signal terminated program cc1",
+        ],
+    )
+    def test_errors_of_other_tools_are_shown(self, line: str) -> None:
+        assert build.error_excerpt(f"  CC      a.o\n{line}\nmake: *** [all] Error 1\n") == line
+
+
+def test_the_progress_display_counts_compile_steps(
+    kernel: Kernel, cache: Cache, capfd: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("harness.progress._PLAIN_INTERVAL", -1.0)
+    build_kernel(replace(kernel, objects=2), cache)
+    assert "building kernel fake: 4 of about 4 steps" in capfd.readouterr().err

@@ -1,0 +1,183 @@
+# SPDX-License-Identifier: GPL-2.0-only
+"""The cache folder: entries are made once, whole or not at all."""
+
+from __future__ import annotations
+
+import errno
+import multiprocessing
+import os
+import subprocess
+from collections.abc import Iterator
+from multiprocessing.synchronize import Event
+from pathlib import Path
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from harness.cache import Cache, content_key, file_digest, folder_digest
+from harness.errors import LabError
+from harness.tests.processes import PATIENCE
+
+NAME = "kernels/0123456789abcdef"
+#: Children share the events with the test, and start at once.
+FORK = multiprocessing.get_context("fork")
+
+
+@pytest.fixture
+def small_disk(tmp_path: Path) -> Iterator[Path]:
+    """A file system with room for half a mebibyte."""
+    folder = tmp_path / "disk"
+    folder.mkdir()
+    command = ["mount", "-t", "tmpfs", "-o", "size=512k", "tmpfs", str(folder)]
+    if os.geteuid() != 0 or subprocess.run(command, check=False, capture_output=True).returncode != 0:
+        pytest.skip("only root may mount a file system")
+    yield folder
+    subprocess.run(["umount", str(folder)], check=True)
+
+
+def make_slowly(cache: Cache, started: Event, go: Event, journal: Path) -> None:
+    """Make an entry that is complete only when the test says so."""
+
+    def make(folder: Path) -> None:
+        with journal.open("a") as stream:
+            stream.write("made\n")
+        (folder / "content").write_text("half")
+        started.set()
+        assert go.wait(PATIENCE)
+        (folder / "content").write_text("whole")
+
+    cache.entry(NAME, make)
+
+
+def leftovers(cache: Cache) -> list[str]:
+    """What is in the cache folder, locks left out."""
+    files = (path.relative_to(cache.folder) for path in cache.folder.rglob("*"))
+    return sorted(str(path) for path in files if path.parts[0] != "locks" and path.suffix != "")
+
+
+class TestEntries:
+    def test_an_entry_has_what_its_maker_put_into_it(self, cache: Cache) -> None:
+        folder = cache.entry(NAME, lambda folder: (folder / "a").touch())
+        assert folder == cache.folder / NAME
+        assert [file.name for file in folder.iterdir()] == ["a"]
+
+    def test_an_entry_is_made_once(self, cache: Cache) -> None:
+        made: list[Path] = []
+        for _ in range(3):
+            cache.entry(NAME, made.append)
+        assert len(made) == 1
+
+    @pytest.mark.parametrize("error", [LabError("broken"), KeyboardInterrupt(), ValueError()])
+    def test_an_exception_leaves_no_entry_and_nothing_beside_it(self, cache: Cache, error: BaseException) -> None:
+        def make(folder: Path) -> None:
+            (folder / "half.txt").touch()
+            raise error
+
+        with pytest.raises(type(error)):
+            cache.entry(NAME, make)
+        assert leftovers(cache) == []
+        assert not (cache.folder / NAME).exists()
+
+    def test_after_a_failure_the_entry_can_be_made(self, cache: Cache) -> None:
+        with pytest.raises(ZeroDivisionError):
+            cache.entry(NAME, lambda _: print(1 / 0))
+        assert cache.entry(NAME, lambda _: None).is_dir()
+
+    def test_an_entry_may_need_another_one(self, cache: Cache) -> None:
+        inner = "sources/linux"
+        cache.entry(NAME, lambda _: cache.entry(inner, lambda _: None) and None)
+        assert (cache.folder / inner).is_dir()
+
+
+class TestSeveralProcesses:
+    def test_two_that_want_the_same_entry_make_it_once(self, cache: Cache, tmp_path: Path) -> None:
+        started, go, journal = FORK.Event(), FORK.Event(), tmp_path / "journal"
+        children = [FORK.Process(target=make_slowly, args=(cache, started, go, journal)) for _ in range(2)]
+        children[0].start()
+        assert started.wait(PATIENCE)
+        children[1].start()
+        go.set()
+        for child in children:
+            child.join(PATIENCE)
+        assert [child.exitcode for child in children] == [0, 0]
+        assert journal.read_text() == "made\n"
+
+    def test_an_entry_under_way_is_not_there_yet(self, cache: Cache, tmp_path: Path) -> None:
+        started, go = FORK.Event(), FORK.Event()
+        child = FORK.Process(target=make_slowly, args=(cache, started, go, tmp_path / "journal"))
+        child.start()
+        assert started.wait(PATIENCE)
+        assert not (cache.folder / NAME).exists()
+        go.set()
+        child.join(PATIENCE)
+        assert (cache.folder / NAME / "content").read_text() == "whole"
+
+    def test_a_killed_process_leaves_no_entry_and_no_lock(self, cache: Cache, tmp_path: Path) -> None:
+        started, go = FORK.Event(), FORK.Event()
+        child = FORK.Process(target=make_slowly, args=(cache, started, go, tmp_path / "journal"))
+        child.start()
+        assert started.wait(PATIENCE)
+        child.kill()
+        child.join(PATIENCE)
+        assert not (cache.folder / NAME).exists()
+        # What it left half done is not taken over.
+        folder = cache.entry(NAME, lambda folder: (folder / "new").touch())
+        assert [file.name for file in folder.iterdir()] == ["new"]
+        assert leftovers(cache) == []
+
+
+class TestDiskTrouble:
+    def test_a_full_disk_is_a_lab_error_and_leaves_nothing(self, small_disk: Path) -> None:
+        cache = Cache(small_disk / "cache")
+        with pytest.raises(LabError, match="no space left on the disk") as caught:
+            cache.entry(NAME, lambda folder: (folder / "big.bin").write_bytes(bytes(1 << 20)) and None)
+        assert "HARNESS_CACHE" in caught.value.next_step
+        assert leftovers(cache) == []
+
+    def test_a_read_only_disk_is_a_lab_error(self, small_disk: Path) -> None:
+        subprocess.run(["mount", "-o", "remount,ro", str(small_disk)], check=True)
+        with pytest.raises(LabError, match="Read-only file system"):
+            Cache(small_disk / "cache").entry(NAME, lambda _: None)
+
+    def test_no_space_is_a_lab_error_wherever_it_is_met(self, cache: Cache) -> None:
+        def make(_folder: Path) -> None:
+            raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+        with pytest.raises(LabError, match="no space left on the disk"):
+            cache.entry(NAME, make)
+
+    def test_a_cache_folder_that_is_a_file_is_a_lab_error(self, tmp_path: Path) -> None:
+        (tmp_path / "cache").touch()
+        with pytest.raises(LabError, match="cache") as caught:
+            Cache(tmp_path / "cache").entry(NAME, lambda _: None)
+        assert "permissions" in caught.value.next_step
+
+
+class TestNames:
+    @given(st.lists(st.binary(max_size=4), max_size=4), st.lists(st.binary(max_size=4), max_size=4))
+    def test_keys_are_equal_only_for_equal_parts(self, one: list[bytes], other: list[bytes]) -> None:
+        assert (content_key(one) == content_key(other)) == (one == other)
+
+    def test_a_folder_digest_sees_contents_names_and_modes(self, tmp_path: Path) -> None:
+        file = tmp_path / "a"
+        digests = []
+        file.write_text("1")
+        digests.append(folder_digest(tmp_path))
+        file.write_text("2")
+        digests.append(folder_digest(tmp_path))
+        file.chmod(0o755)
+        digests.append(folder_digest(tmp_path))
+        file.rename(tmp_path / "b")
+        digests.append(folder_digest(tmp_path))
+        assert len(set(digests)) == 4
+
+    def test_a_folder_digest_does_not_depend_on_the_place(self, tmp_path: Path) -> None:
+        for name in ("one", "other"):
+            (tmp_path / name / "sub").mkdir(parents=True)
+            (tmp_path / name / "sub/file").write_text("text")
+        assert folder_digest(tmp_path / "one") == folder_digest(tmp_path / "other")
+
+    def test_a_file_digest_is_that_of_its_content(self, tmp_path: Path) -> None:
+        (tmp_path / "empty").touch()
+        assert file_digest(tmp_path / "empty").startswith("e3b0c44298fc1c14")

@@ -1,0 +1,149 @@
+# SPDX-License-Identifier: GPL-2.0-only
+"""Building modules against a fake kernel, with and without fixes."""
+
+from __future__ import annotations
+
+import subprocess
+import tarfile
+from collections.abc import Callable
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+
+from harness.build import BuiltKernel, build_kernel
+from harness.cache import Cache
+from harness.errors import LabError, UserError
+from harness.model import Fix, Kernel
+from harness.modules import ModuleSet, build_lab_modules, build_modules_under_test
+from harness.tests.fake_kernel_tree import RELEASE, edit
+
+MadeTargets = Callable[[], list[str]]
+
+
+@pytest.fixture
+def built(kernel: Kernel, cache: Cache) -> BuiltKernel:
+    """The fake kernel, built."""
+    return build_kernel(kernel, cache)
+
+
+def calls(module: Path, function: str) -> bool:
+    """Whether a module refers to a function."""
+    return function in subprocess.run(["nm", module], capture_output=True, text=True, check=True).stdout
+
+
+def module_of(modules: ModuleSet, name: str) -> Path:
+    return next(file for file in modules.files if file.stem == name)
+
+
+class TestPlainModules:
+    @pytest.fixture
+    def plain(self, built: BuiltKernel, cache: Cache) -> ModuleSet:
+        return build_modules_under_test(built, (), cache)
+
+    def test_they_come_in_the_order_of_their_dependencies(self, plain: ModuleSet) -> None:
+        assert [file.stem for file in plain.files] == ["netfs", "fscache", "cachefiles", "erofs"]
+
+    def test_nothing_was_changed_in_them(self, plain: ModuleSet) -> None:
+        assert plain.diff == ""
+
+    def test_the_guest_gets_stripped_modules_and_their_index(self, plain: ModuleSet) -> None:
+        with tarfile.open(plain.archive) as archive:
+            files = {entry.name: entry for entry in archive.getmembers() if entry.isfile()}
+        folder = f"lib/modules/{RELEASE}"
+        assert {f"{folder}/{file.name}" for file in plain.files} <= set(files)
+        assert f"{folder}/modules.dep" in files
+        assert files[f"{folder}/erofs.ko"].size < module_of(plain, "erofs").stat().st_size
+        assert {(entry.uid, entry.gid) for entry in files.values()} == {(0, 0)}
+
+    def test_no_path_of_the_host_is_in_their_debug_information(
+        self, plain: ModuleSet, cache: Cache, built: BuiltKernel
+    ) -> None:
+        work = str(cache.folder / "work" / built.key).encode()
+        assert work not in module_of(plain, "erofs").read_bytes()
+
+    def test_the_working_folder_is_gone(self, plain: ModuleSet, cache: Cache) -> None:
+        assert list((cache.folder / "work").iterdir()) == []
+
+    def test_they_are_built_once(
+        self, plain: ModuleSet, built: BuiltKernel, cache: Cache, made_targets: MadeTargets
+    ) -> None:
+        assert build_modules_under_test(built, (), cache) == plain
+        assert made_targets() == []
+
+    def test_an_edit_builds_them_again(
+        self, plain: ModuleSet, kernel: Kernel, cache: Cache, tree: Path
+    ) -> None:
+        edit(tree / "fs/erofs/super.c", "int erofs_two(void)\n{\n\treturn 2;\n}\n")
+        again = build_modules_under_test(build_kernel(kernel, cache), (), cache)
+        assert calls(module_of(again, "erofs"), "erofs_two")
+
+
+class TestVariant:
+    def test_the_fix_is_gone_from_its_module(self, built: BuiltKernel, cache: Cache, fix: Fix) -> None:
+        variant = build_modules_under_test(built, [fix], cache)
+        assert not calls(module_of(variant, "cachefiles"), "put_cred")
+        assert "-\tput_cred(cache);" in variant.diff
+
+    def test_the_plain_modules_keep_it(self, built: BuiltKernel, cache: Cache, fix: Fix) -> None:
+        build_modules_under_test(built, [fix], cache)
+        assert calls(module_of(build_modules_under_test(built, (), cache), "cachefiles"), "put_cred")
+
+    def test_the_other_modules_are_those_of_the_plain_kernel(
+        self, built: BuiltKernel, cache: Cache, fix: Fix
+    ) -> None:
+        plain = build_modules_under_test(built, (), cache)
+        variant = build_modules_under_test(built, [fix], cache)
+        assert [file.stem for file in variant.files] == [file.stem for file in plain.files]
+        assert module_of(variant, "erofs").read_bytes() == module_of(plain, "erofs").read_bytes()
+
+    def test_the_tree_itself_is_left_alone(
+        self, built: BuiltKernel, cache: Cache, fix: Fix, tree: Path
+    ) -> None:
+        before = (tree / fix.files[0]).read_text()
+        build_modules_under_test(built, [fix], cache)
+        assert (tree / fix.files[0]).read_text() == before
+
+    def test_another_unfix_is_another_variant(self, built: BuiltKernel, cache: Cache, fix: Fix) -> None:
+        before = build_modules_under_test(built, [fix], cache)
+        fix.unfix.write_text(fix.unfix.read_text().replace("-put_cred(cache);", "-put_cred(cache);\n+get_cred(cache);"))
+        assert build_modules_under_test(built, [fix], cache).folder != before.folder
+
+    def test_an_unfix_that_does_not_apply_leaves_no_entry(
+        self, built: BuiltKernel, cache: Cache, fix: Fix
+    ) -> None:
+        build_modules_under_test(built, (), cache)
+        before = sorted((cache.folder / "modules").iterdir())
+        fix.unfix.write_text("@@\n@@\n- no_such_function();\n")
+        with pytest.raises(UserError, match="matches nothing"):
+            build_modules_under_test(built, [fix], cache)
+        assert sorted((cache.folder / "modules").iterdir()) == before
+        assert list((cache.folder / "work").iterdir()) == []
+
+    def test_an_unfix_that_breaks_the_code_is_shown_as_the_compiler_says_it(
+        self, built: BuiltKernel, cache: Cache, fix: Fix
+    ) -> None:
+        fix.unfix.write_text(fix.unfix.read_text().replace("-put_cred(cache);", "-put_cred(cache);\n+ret = undeclared;"))
+        with pytest.raises(LabError, match="building modules for fake failed") as caught:
+            build_modules_under_test(built, [fix], cache)
+        assert "undeclared" in caught.value.message
+
+    def test_a_file_outside_of_the_modules_under_test_is_refused(
+        self, built: BuiltKernel, cache: Cache, fix: Fix
+    ) -> None:
+        with pytest.raises(UserError, match=r"mm/slab\.c is in none of the modules under test"):
+            build_modules_under_test(built, [replace(fix, files=("mm/slab.c",))], cache)
+
+
+class TestLabModules:
+    def test_they_are_built_for_the_kernel(self, built: BuiltKernel, cache: Cache, project: Path) -> None:
+        modules = build_lab_modules(built, project / "testcases/guest/modules", cache)
+        assert [file.name for file in modules.files] == ["lab_canary.ko"]
+
+    def test_an_error_in_them_is_shown_as_the_compiler_says_it(
+        self, built: BuiltKernel, cache: Cache, project: Path
+    ) -> None:
+        (project / "testcases/guest/modules/lab_canary.c").write_text("int canary = undeclared;\n")
+        with pytest.raises(LabError, match="building modules for fake failed") as caught:
+            build_lab_modules(built, project / "testcases/guest/modules", cache)
+        assert "undeclared" in caught.value.message

@@ -1,0 +1,180 @@
+# SPDX-License-Identifier: GPL-2.0-only
+"""YAML files: what they become, and what is said about malformed ones."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from harness import spec
+from harness.errors import UserError
+from harness.model import ReproductionClass, SourceKind
+from harness.tests.fake_project import FIX, FIX_FACTS, IMAGE, KERNEL, TITLE, kernel_facts
+
+CHECKOUT = Path(__file__).parents[2]
+
+
+def fix_file(project: Path) -> Path:
+    return project / "testcases/fixes" / FIX / "fix.yaml"
+
+
+class TestKernels:
+    def test_a_kernel_has_its_fragments_in_order(self, project: Path) -> None:
+        (project / "kernels/fragments/more.config").write_text("CONFIG_A=y\n")
+        file = project / "kernels" / f"{KERNEL}.yaml"
+        file.write_text(file.read_text().replace("[base]", "[more, base]"))
+        kernel = spec.load_kernel(project, KERNEL)
+        assert [fragment.name for fragment in kernel.fragments] == ["more.config", "base.config"]
+
+    def test_a_kernel_may_come_from_a_package(self, project: Path) -> None:
+        text = "source: {debian-package: linux-source-6.1}\nfragments: [base]\nmodules: [fs/erofs]\n"
+        (project / "kernels/packaged.yaml").write_text(text)
+        source = spec.load_kernel(project, "packaged").source
+        assert (source.kind, source.where) == (SourceKind.DEBIAN_PACKAGE, "linux-source-6.1")
+
+    def test_an_unknown_kernel_is_refused_with_the_known_ones(self, project: Path) -> None:
+        with pytest.raises(UserError, match="no kernel named 'six'") as caught:
+            spec.load_kernel(project, "six")
+        assert KERNEL in caught.value.next_step
+
+    def test_an_unknown_fragment_is_refused_with_the_known_ones(self, project: Path) -> None:
+        (project / f"kernels/{KERNEL}.yaml").write_text(kernel_facts(project).replace("[base]", "[bass]"))
+        with pytest.raises(UserError, match="no fragment named 'bass'") as caught:
+            spec.load_kernel(project, KERNEL)
+        assert "base" in caught.value.next_step
+
+    @pytest.mark.parametrize(
+        ("text", "complaint"),
+        [
+            ("fragments: [base]\nmodules: [fs]\n", "key 'source': Field required"),
+            ("source: {}\nfragments: [base]\nmodules: [fs]\n", "key 'source': .*exactly one of"),
+            ("source: {tree: a, debian-package: b1}\nfragments: [base]\nmodules: [fs]\n", "exactly one of"),
+            ("source: {tree: 5}\nfragments: [base]\nmodules: [fs]\n", r"key 'source\.tree': .*string.*found 5"),
+            ("source: {git: a}\nfragments: [base]\nmodules: [fs]\n", r"key 'source\.git'"),
+            ("source: {debian-package: 'A B'}\nfragments: [base]\nmodules: [fs]\n", "debian-package"),
+            ("source: {tree: a}\nfragments: []\nmodules: [fs]\n", "key 'fragments'"),
+            ("source: {tree: a}\nfragments: base\nmodules: [fs]\n", "key 'fragments': .*list.*found 'base'"),
+            ("source: {tree: a}\nfragments: [base]\n", "key 'modules': Field required"),
+            ("source: {tree: a}\nfragments: [base]\nmodules: [fs]\nobjects: -1\n", "key 'objects'.*found -1"),
+            ("source: {tree: a}\nfragments: [base]\nmodules: [fs]\nmoduls: []\n", "key 'moduls': Extra"),
+        ],
+    )
+    def test_a_malformed_kernel_is_named_with_file_and_key(self, project: Path, text: str, complaint: str) -> None:
+        file = project / "kernels/bad.yaml"
+        file.write_text(text)
+        with pytest.raises(UserError, match=complaint) as caught:
+            spec.load_kernel(project, "bad")
+        assert str(file) in caught.value.message
+        assert caught.value.next_step
+
+
+class TestImages:
+    def test_an_image_has_packages_and_an_overlay(self, project: Path) -> None:
+        image = spec.load_image(project, "minimal")
+        assert image.packages == ("busybox-static",)
+        assert image.overlay == project / "images/overlay"
+        assert image.scratch_mib == 64
+
+    @pytest.mark.parametrize(
+        ("text", "complaint"),
+        [
+            ("packages: []\n", "key 'packages'"),
+            ("packages: [Busy Box]\n", r"key 'packages\.0'.*found 'Busy Box'"),
+            ("packages: ['--hook=evil']\n", r"key 'packages\.0'"),
+            (IMAGE.replace("64", "1"), "key 'scratch-mib'.*found 1"),
+            (IMAGE + "overlay: nowhere\n", "key 'overlay': there is no folder"),
+        ],
+    )
+    def test_a_malformed_image_is_named_with_file_and_key(self, project: Path, text: str, complaint: str) -> None:
+        file = project / "images/minimal.yaml"
+        file.write_text(text)
+        with pytest.raises(UserError, match=complaint) as caught:
+            spec.load_image(project, "minimal")
+        assert str(file) in caught.value.message
+
+
+class TestFixes:
+    def test_a_fix_has_the_facts_of_its_file(self, project: Path) -> None:
+        fix = spec.load_fix(project, FIX)
+        assert fix.commit == "0123456789ab"
+        assert fix.reproduction is ReproductionClass.DETERMINISTIC
+        assert fix.signature.titles == (TITLE,)
+        assert fix.unfix.is_file()
+        assert [test.name for test in fix.tests] == ["test_lost_put.py"]
+
+    def test_no_names_mean_all_fixes(self, project: Path) -> None:
+        assert [fix.name for fix in spec.load_fixes(project, ())] == [FIX]
+
+    def test_an_unknown_fix_is_refused_with_the_known_ones(self, project: Path) -> None:
+        with pytest.raises(UserError, match="no fix named 'found-put'") as caught:
+            spec.load_fix(project, "found-put")
+        assert FIX in caught.value.next_step
+
+    def test_a_name_that_leads_out_of_the_catalogue_is_no_fix(self, project: Path) -> None:
+        with pytest.raises(UserError, match="no fix named"):
+            spec.load_fix(project, "../../kernels")
+
+    @pytest.mark.parametrize(
+        ("before", "after", "complaint"),
+        [
+            ("0123456789ab", "89ab", "key 'commit'.*found '89ab'"),
+            ("commit: 0123456789ab\n", "", "key 'commit': Field required"),
+            ("commit: 0123456789ab\n", "commit: 123456789012\n", "key 'commit'.*found 123456789012"),
+            ("subsystem: cachefiles", "subsystem: ext4", "key 'subsystem'.*found 'ext4'"),
+            ("reproduction: deterministic", "reproduction: luck", "key 'reproduction'.*found 'luck'"),
+            (f'titles: ["{TITLE}"]', "frames: [a]", "key 'signature': .*titles of kernel reports"),
+            ("{binds: 1}", "{}", "key 'path-counters'"),
+            ("{binds: 1}", "{binds: many}", r"key 'path-counters\.binds'.*found 'many'"),
+            ("path-counters", "path_counters", "key 'path-counters': Field required"),
+            ("files: [fs/cachefiles/cache.c]", "files: []", "key 'files'"),
+            ("subsystem:", "cve: 2024-1\nsubsystem:", "key 'cve'.*found '2024-1'"),
+            ("subsystem:", "options: [KASAN]\nsubsystem:", r"key 'options\.0'.*found 'KASAN'"),
+            ("subsystem:", "colour: red\nsubsystem:", "key 'colour': Extra"),
+        ],
+    )
+    def test_a_malformed_fix_is_named_with_file_and_key(
+        self, project: Path, before: str, after: str, complaint: str
+    ) -> None:
+        assert before in FIX_FACTS
+        fix_file(project).write_text(FIX_FACTS.replace(before, after))
+        with pytest.raises(UserError, match=complaint) as caught:
+            spec.load_fix(project, FIX)
+        assert str(fix_file(project)) in caught.value.message
+
+    @pytest.mark.parametrize("name", spec.fix_names(CHECKOUT))
+    def test_each_fix_of_the_catalogue_is_well_formed(self, name: str) -> None:
+        fix = spec.load_fix(CHECKOUT, name)
+        assert fix.unfix.is_file()
+        assert set(fix.taken_out_with) <= set(spec.fix_names(CHECKOUT))
+
+
+@pytest.mark.parametrize(
+    ("content", "complaint"),
+    [
+        (b"packages: [a\n", "is not valid YAML"),
+        (b"packages: \xff\n", "is not valid YAML"),
+        (b"packages: !!python/object:os.system {}\n", "is not valid YAML"),
+        (b"\tpackages: []\n", "is not valid YAML"),
+        (b"- a\n", "expected keys and values, found list"),
+        (b"", "expected keys and values, found NoneType"),
+        (b"text", "expected keys and values, found str"),
+    ],
+)
+def test_a_file_that_is_no_mapping_is_named(project: Path, content: bytes, complaint: str) -> None:
+    file = project / "images/minimal.yaml"
+    file.write_bytes(content)
+    with pytest.raises(UserError, match=complaint) as caught:
+        spec.load_image(project, "minimal")
+    assert str(file) in caught.value.message
+    assert "\n" not in caught.value.message
+
+
+@pytest.mark.parametrize("name", sorted(file.stem for file in (CHECKOUT / "images").glob("*.yaml")))
+def test_each_image_of_the_checkout_is_well_formed(name: str) -> None:
+    assert spec.load_image(CHECKOUT, name).packages
+
+
+@pytest.mark.parametrize("name", sorted(file.stem for file in (CHECKOUT / "kernels").glob("*.yaml")))
+def test_each_kernel_of_the_checkout_is_well_formed(name: str) -> None:
+    assert spec.load_kernel(CHECKOUT, name).modules
