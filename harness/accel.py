@@ -88,7 +88,7 @@ def remembered(cache_folder: Path) -> Choice | None:
         record = json.loads((cache_folder / _MEMORY).read_text())
         if all(record[key] == value for key, value in _host().items()):
             return Choice(Accelerator(record["accelerator"]), record["reason"])
-    except (OSError, ValueError, KeyError):
+    except (OSError, ValueError, KeyError, TypeError):
         pass
     return None
 

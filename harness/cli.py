@@ -29,6 +29,9 @@ from harness.runs import RunFolder
 #: Exit codes; docs/architecture.md, "Exit codes".
 GOOD, KERNEL_FAILED, IMPOSSIBLE, LAB_BROKE, INTERRUPTED = 0, 1, 2, 3, 130
 
+#: Columns of a table that goes to a file or a pipe.
+_PLAIN_WIDTH = 150
+
 app = typer.Typer(
     name="harness",
     help="Build kernels with sanitizers, boot them in QEMU, provoke documented bugs of erofs, fscache and "
@@ -85,6 +88,12 @@ def _exit_code(results: Sequence[Result]) -> int:
     return GOOD if outcomes <= {Outcome.PASS, Outcome.SKIP} else KERNEL_FAILED
 
 
+def _results_console() -> Console:
+    """Standard output; wide enough for tables where it is no terminal that knows its width."""
+    console = Console(highlight=False)
+    return console if console.is_terminal else Console(highlight=False, width=_PLAIN_WIDTH)
+
+
 def _files(run: RunFolder) -> None:
     say(f"JUnit:  {run.junit}")
     say(f"report: {run.html}")
@@ -136,7 +145,7 @@ def run(
     if as_json_:
         print(as_json.document(folder.results, (), lab.session()), end="")
     else:
-        Console().print(result_table(folder.results))
+        _results_console().print(result_table(folder.results))
     _files(folder)
     raise typer.Exit(_exit_code(folder.results))
 
@@ -191,7 +200,7 @@ def prove(
     if as_json_:
         print(as_json.document(folder.results, proofs, lab.session()), end="")
     else:
-        Console().print(proof_table(proofs))
+        _results_console().print(proof_table(proofs))
     _files(folder)
     if all(proof.verdict is Verdict.PROVEN for proof in proofs):
         raise typer.Exit(GOOD)

@@ -1,7 +1,8 @@
 # SPDX-License-Identifier: GPL-2.0-only
-"""A guest's console while it runs: every line, and every finding as soon as it is complete.
+"""A guest's console while it runs: saved whole, and every finding as soon as it is complete.
 
-QEMU itself writes the whole console to a file; what is read here is a copy for watching.
+The harness saves it, not QEMU: what QEMU 7.2 writes to a ``logfile=`` has single characters twice when
+the other end of the socket was slow.
 """
 
 from __future__ import annotations
@@ -10,6 +11,7 @@ import re
 import socket
 import threading
 from collections.abc import Callable
+from pathlib import Path
 
 from harness.deadline import Deadline
 from harness.klog import LogParser
@@ -27,12 +29,15 @@ class ConsoleWatcher:
 
     Args:
         connection: connected socket of QEMU's serial port.
+        log: file that everything is saved to.
         on_fatal: called once, from the watcher's thread, when the kernel is beyond hope or
             QEMU has gone.
     """
 
-    def __init__(self, connection: socket.socket, on_fatal: Callable[[], None]) -> None:
+    def __init__(self, connection: socket.socket, log: Path, on_fatal: Callable[[], None]) -> None:
         self._connection = connection
+        self._log = log.open("wb", buffering=0)
+        self._log_trouble = ""
         self._on_fatal = on_fatal
         self._parser = LogParser()
         self._changed = threading.Condition()
@@ -62,6 +67,12 @@ class ConsoleWatcher:
         """Whether QEMU has closed the console."""
         with self._changed:
             return self._closed
+
+    @property
+    def log_trouble(self) -> str:
+        """Why the log is not whole; empty where it is."""
+        with self._changed:
+            return self._log_trouble
 
     def position(self) -> int:
         """How many lines there are; what comes later has this index or a higher one."""
@@ -101,6 +112,7 @@ class ConsoleWatcher:
         """Wait for the reader to see the end; QEMU must have ended."""
         self._reader.join(timeout=10)
         self._connection.close()
+        self._log.close()
 
     def _read(self) -> None:
         self._connection.settimeout(_QUIET)
@@ -114,9 +126,17 @@ class ConsoleWatcher:
                 data = b""
             if not data:
                 break
+            self._save(data)
             self._split(data)
             self._take(self._parser.feed(data))
         self._take(self._parser.close(), closed=True)
+
+    def _save(self, data: bytes) -> None:
+        try:
+            self._log.write(data)
+        except OSError as error:
+            with self._changed:
+                self._log_trouble = self._log_trouble or f"{self._log.name}: {error.strerror}"
 
     def _split(self, data: bytes) -> None:
         *complete, self._rest = (self._rest + data).split(b"\n")

@@ -72,7 +72,7 @@ class Settings:
     tree: Path | None = None
     image: str = "minimal"
     cpus: int = 2
-    memory_mib: int = 1024
+    memory_mib: int = 512
     kmemleak: bool = True
 
 
@@ -189,7 +189,7 @@ class Lab:
                 Disk("scratch", self.image.scratch, writable=True),
                 Disk("seed", seed),
             )
-            return qemu_command(shape, self.built.bzimage, disks, private, folder / "console.log")
+            return qemu_command(shape, self.built.bzimage, disks, private)
 
         def ended() -> None:
             if guest is not None:
@@ -368,7 +368,9 @@ class CaseRun:
     def _decide(self, trouble: BaseException | None, leaks: tuple[Finding, ...]) -> Result:
         if self._stage is Stage.WORKLOAD:
             self._durations[Stage.WORKLOAD] = round(time.monotonic() - self._workload_started, 3)
-        findings = (*self._console_findings(trouble), *leaks)
+        findings = (*self._console_findings(), *leaks)
+        if self.guest is not None and self.guest.console.log_trouble:
+            trouble = LabError(f"the console could not be saved: {self.guest.console.log_trouble}")
         status = self.guest.machine.exit_status() if self.guest else None
         outcome, message = judge.decide(trouble, findings, status)
         shape = self._lab.shape() if self._attempts else None
@@ -391,7 +393,7 @@ class CaseRun:
         judge.write_evidence(self._folder, self.result)
         return self.result
 
-    def _console_findings(self, trouble: BaseException | None) -> tuple[Finding, ...]:
+    def _console_findings(self) -> tuple[Finding, ...]:
         if self.guest is not None:
             self.guest.console.settle(Deadline.after(_SETTLE_SECONDS))
             return self.guest.console.findings

@@ -10,7 +10,6 @@ import enum
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from types import MappingProxyType
 
 
 class Stage(enum.StrEnum):
@@ -347,9 +346,9 @@ class Result:
     seed: int = 0
     message: str = ""
     findings: tuple[Finding, ...] = ()
-    path_counters: Mapping[str, int] = field(default_factory=lambda: MappingProxyType({}))
+    path_counters: Mapping[str, int] = field(default_factory=dict)
     seconds: float = 0.0
-    durations: Mapping[str, float] = field(default_factory=lambda: MappingProxyType({}))
+    durations: Mapping[str, float] = field(default_factory=dict)
     evidence: str = ""
     repeat_command: str = ""
     accelerator: str = ""
@@ -390,6 +389,8 @@ class Proof:
         kernel: the kernel's name.
         verdict: what follows.
         reason: one sentence on why.
+        seen: title of the documented report, or message of the documented failure, that appeared
+            without the fix; empty where it did not.
         with_fix, without_fix: the two results.
         seconds: wall time of both.
     """
@@ -399,6 +400,7 @@ class Proof:
     kernel: str
     verdict: Verdict
     reason: str
+    seen: str
     with_fix: Result | None
     without_fix: Result | None
     seconds: float

@@ -68,6 +68,7 @@ def weigh(fix: Fix, kernel: str, with_fix: Sequence[Result], without_fix: Sequen
         kernel=kernel,
         verdict=verdict,
         reason=reason,
+        seen=_seen(fix.signature, matching[0]) if matching else "",
         with_fix=next(iter([*unclean, *with_fix]), None),
         without_fix=next(iter([*matching, *without_fix]), None),
         seconds=round(sum(result.seconds for result in [*with_fix, *without_fix]), 3),

@@ -27,6 +27,8 @@ from harness.errors import LabError, UserError
 QEMU = "qemu-system-x86_64"
 #: The kernel's name of the first disk; the others are found by their serial numbers.
 _ROOT_DEVICE = "/dev/vda"
+#: From the closing of the console to the end of the process.
+_ENDING_SECONDS = 5.0
 
 
 class Accelerator(enum.StrEnum):
@@ -148,7 +150,7 @@ def kernel_command_line(shape: MachineShape, extra: str = "") -> str:
 
 
 def qemu_command(
-    shape: MachineShape, kernel: Path, disks: tuple[Disk, ...], sockets: Path, log: Path, append: str = ""
+    shape: MachineShape, kernel: Path, disks: tuple[Disk, ...], sockets: Path, append: str = ""
 ) -> list[str]:
     """The command line of a guest.
 
@@ -157,7 +159,6 @@ def qemu_command(
         kernel: bzImage.
         disks: the first is the guest's root.
         sockets: folder with the listening sockets ``console`` and ``qmp``.
-        log: file for the whole console.
         append: further words for the kernel's command line.
     """
     microvm = shape.machine is Machine.MICROVM
@@ -172,7 +173,7 @@ def qemu_command(
         *("-smp", str(shape.cpus)),
         *("-m", str(shape.memory_mib)),
         *("-nodefaults", "-no-user-config", "-no-reboot", "-display", "none"),
-        *("-chardev", f"socket,id=console,path={sockets / 'console'},logfile={log}"),
+        *("-chardev", f"socket,id=console,path={sockets / 'console'}"),
         *("-serial", "chardev:console"),
         *("-chardev", f"socket,id=qmp,path={sockets / 'qmp'}", "-mon", "chardev=qmp,mode=control"),
         *("-device", f"virtio-rng-{bus}"),
@@ -225,6 +226,10 @@ class VirtualMachine:
 
     def exit_status(self) -> int | None:
         """QEMU's exit status, negative for a signal; None while it runs."""
+        if self.console.closed:
+            # The console closes a moment before the process ends.
+            with contextlib.suppress(subprocess.TimeoutExpired):
+                self._process.wait(_ENDING_SECONDS)
         return self._process.poll()
 
     def monitor(self, command: str, **arguments: Any) -> Any:
@@ -236,7 +241,8 @@ class VirtualMachine:
         try:
             return self._monitor.cmd(command, **arguments)
         except (QMPError, OSError, TimeoutError) as error:
-            raise LabError(f"QEMU did not take the command {command}: {error}", self._last_words()) from error
+            said = f"QEMU said: {self._last_words()}"
+            raise LabError(f"QEMU did not take the command {command}: {error}", said) from error
 
     def ssh_port(self) -> int:
         """The loopback port that leads to the guest's SSH server."""
@@ -261,12 +267,14 @@ class VirtualMachine:
         self._process = proc.spawn(command, output=output, env={"TMPDIR": str(sockets)})
         self._cleanup.callback(proc.end, self._process)
         deadline = Deadline.after(30)
-        self.console = ConsoleWatcher(self._accept_console(listener, deadline), self._on_end)
+        self.console = ConsoleWatcher(
+            self._accept_console(listener, deadline), self._folder / "console.log", self._on_end
+        )
         self._cleanup.callback(self._close_console)
         try:
             self._monitor.accept(deadline.remaining())
         except (QMPError, OSError, TimeoutError) as error:
-            raise LabError(f"QEMU's monitor does not answer: {error}", self._last_words()) from error
+            raise self._not_started(f"its monitor does not answer: {error}") from error
 
     def _accept_console(self, listener: socket.socket, deadline: Deadline) -> socket.socket:
         listener.settimeout(0.2)
@@ -275,7 +283,7 @@ class VirtualMachine:
                 return listener.accept()[0]
             if self._process.poll() is not None:
                 break
-        raise LabError("QEMU did not start", self._last_words())
+        raise self._not_started("it did not open its console")
 
     def _close_monitor(self) -> None:
         with contextlib.suppress(QMPError, OSError, TimeoutError, EOFError):
@@ -286,7 +294,15 @@ class VirtualMachine:
         proc.end(self._process)
         self.console.close()
 
+    def _not_started(self, otherwise: str) -> LabError:
+        proc.end(self._process)
+        return LabError(
+            f"QEMU did not start: {self._last_words() or otherwise}",
+            f"look at {self._folder / 'qemu.log'}; to repeat: {self._folder / 'qemu.command'}",
+        )
+
     def _last_words(self) -> str:
+        """The last line QEMU printed, without the program's name."""
         log = self._folder / "qemu.log"
-        words = log.read_text(errors="replace").strip() if log.exists() else ""
-        return f"QEMU said: {words}" if words else f"see {log}"
+        lines = log.read_text(errors="replace").split("\n") if log.exists() else []
+        return next((line.split(": ", 1)[-1] for line in reversed(lines) if line.strip()), "")

@@ -4,7 +4,14 @@
 Everything here drives programs and modules of ``testcases/guest/`` in a booted guest.
 """
 
-from harness.provoke.cache import bind_and_unbind, erofs_image, mount_scratch, wait_until, wait_until_no_cache
+from harness.provoke.cache import (
+    bind_and_unbind,
+    erofs_image,
+    mount_in_background,
+    mount_scratch,
+    wait_until,
+    wait_until_no_cache,
+)
 from harness.provoke.daemon import OndemandDaemon
 from harness.provoke.delay import Delay, delay
 
@@ -14,6 +21,7 @@ __all__ = [
     "bind_and_unbind",
     "delay",
     "erofs_image",
+    "mount_in_background",
     "mount_scratch",
     "wait_until",
     "wait_until_no_cache",

@@ -55,6 +55,18 @@ def bind_and_unbind(guest: Guest, folder: str, times: int) -> CommandResult:
     return guest.try_run(script)
 
 
+def mount_in_background(guest: Guest, name: str, folder: str = "/m") -> None:
+    """Start mounting the on-demand image ``name``; the mount waits for its daemon, or fails, by itself.
+
+    Args:
+        guest: a booted guest.
+        name: for ``fsid=``.
+        folder: mount point; made where it does not exist.
+    """
+    command = shlex.join(["mount", "-t", "erofs", "-o", f"fsid={name}", "none", folder])
+    guest.run(f"mkdir -p {shlex.quote(folder)}; {command} </dev/null >/dev/null 2>&1 &")
+
+
 def wait_until(guest: Guest, condition: str, *, timeout: float = 10.0) -> None:
     """Wait until a shell condition holds in the guest.
 
@@ -75,6 +87,6 @@ def wait_until(guest: Guest, condition: str, *, timeout: float = 10.0) -> None:
         raise CommandOverdue(f"{condition!r} did not come to hold within {seconds:.0f} s")
 
 
-def wait_until_no_cache(guest: Guest) -> None:
+def wait_until_no_cache(guest: Guest, *, timeout: float = 4.0) -> None:
     """Wait until fscache knows no cache any more: the last daemon's cache is withdrawn completely."""
-    wait_until(guest, "! tail -n +3 /proc/fs/fscache/caches | grep -q .")
+    wait_until(guest, "! tail -n +3 /proc/fs/fscache/caches | grep -q .", timeout=timeout)

@@ -9,6 +9,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 
 from harness.guest import Guest, GuestStopped
+from harness.provoke.cache import wait_until
 
 _FOLDER = "/sys/kernel/debug/lab_delay"
 
@@ -29,6 +30,10 @@ class Delay:
         """One of the probe's counters: ``hits``, ``matched``, ``delayed``, ``inside``, ..."""
         return int(self.guest.read(f"{_FOLDER}/{self.function}/{counter}"))
 
+    def wait_for_visitor(self) -> None:
+        """Wait until a task is being delayed."""
+        wait_until(self.guest, f"[ $(cat {_FOLDER}/{self.function}/inside) -ge 1 ]")
+
     def release(self) -> None:
         """End the delays that are under way."""
         self.guest.run(f"echo {shlex.quote(self.function)} >{_FOLDER}/release")
@@ -36,7 +41,7 @@ class Delay:
 
 @contextlib.contextmanager
 def delay(
-    guest: Guest, function: str, *, milliseconds: int, times: int = 0, task: str = "", how: str = "spin"
+    guest: Guest, function: str, *, milliseconds: int, times: int = 0, task: str = "", how: str = "sleep"
 ) -> Iterator[Delay]:
     """Delay tasks at the entry of a kernel function, for the time of a ``with`` block.
 
@@ -46,10 +51,10 @@ def delay(
     Args:
         guest: a booted guest.
         function: a function that kprobes can find; not an inlined one.
-        milliseconds: how long each delay lasts.
+        milliseconds: how long each delay lasts; 0 only counts.
         times: how many calls are delayed, 0 for all.
         task: only tasks whose name matches this pattern, empty for all.
-        how: ``spin`` keeps the processor, ``sleep`` lets others run.
+        how: ``sleep`` lets others run, ``spin`` keeps the processor with interrupts off.
     """
     guest.load_lab_module("lab_delay")
     words = [f"function={function}", f"ms={milliseconds}", f"times={times}", f"how={how}"]

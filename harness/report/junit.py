@@ -39,7 +39,8 @@ def document(results: Sequence[Result], proofs: Sequence[Proof], session: Sessio
 
 
 def _result_case(result: Result) -> junit_xml.TestCase:
-    case = junit_xml.TestCase(f"{result.case} [{result.variant}]", result.kernel, elapsed_sec=result.seconds)
+    name = _clean(f"{result.case} [{result.variant}]")
+    case = junit_xml.TestCase(name, _clean(result.kernel), elapsed_sec=result.seconds)
     details = _clean(_details(result))
     if result.outcome is Outcome.SKIP:
         case.add_skipped_info(_clean(result.message))

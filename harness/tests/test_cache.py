@@ -86,7 +86,11 @@ class TestEntries:
 
     def test_an_entry_may_need_another_one(self, cache: Cache) -> None:
         inner = "sources/linux"
-        cache.entry(NAME, lambda _: cache.entry(inner, lambda _: None) and None)
+
+        def make(_folder: Path) -> None:
+            cache.entry(inner, lambda _: None)
+
+        cache.entry(NAME, make)
         assert (cache.folder / inner).is_dir()
 
 
@@ -130,8 +134,12 @@ class TestSeveralProcesses:
 class TestDiskTrouble:
     def test_a_full_disk_is_a_lab_error_and_leaves_nothing(self, small_disk: Path) -> None:
         cache = Cache(small_disk / "cache")
+
+        def make(folder: Path) -> None:
+            (folder / "big.bin").write_bytes(bytes(1 << 20))
+
         with pytest.raises(LabError, match="no space left on the disk") as caught:
-            cache.entry(NAME, lambda folder: (folder / "big.bin").write_bytes(bytes(1 << 20)) and None)
+            cache.entry(NAME, make)
         assert "HARNESS_CACHE" in caught.value.next_step
         assert leftovers(cache) == []
 

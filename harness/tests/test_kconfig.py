@@ -59,7 +59,9 @@ def test_any_text_can_be_read_as_a_config(text: str) -> None:
 
 
 def test_a_group_has_the_comment_above_it_as_its_reason() -> None:
-    text = "# File header.\n\n# Finds bugs,\n# even old ones.\nCONFIG_KASAN=y\nCONFIG_KASAN_INLINE=y\n\nCONFIG_NET=y\n"
+    text = (
+        "# File header.\n\n# Finds bugs,\n# even old ones.\nCONFIG_KASAN=y\nCONFIG_KASAN_INLINE=y\n\nCONFIG_NET=y\n"
+    )
     reasons = [request.reason for request in parse_fragment(text, "debug.config")]
     assert reasons == ["Finds bugs, even old ones.", "Finds bugs, even old ones.", ""]
 

@@ -71,9 +71,7 @@ class TestPlainModules:
         assert build_modules_under_test(built, (), cache) == plain
         assert made_targets() == []
 
-    def test_an_edit_builds_them_again(
-        self, plain: ModuleSet, kernel: Kernel, cache: Cache, tree: Path
-    ) -> None:
+    def test_an_edit_builds_them_again(self, plain: ModuleSet, kernel: Kernel, cache: Cache, tree: Path) -> None:
         edit(tree / "fs/erofs/super.c", "int erofs_two(void)\n{\n\treturn 2;\n}\n")
         again = build_modules_under_test(build_kernel(kernel, cache), (), cache)
         assert calls(module_of(again, "erofs"), "erofs_two")
@@ -97,21 +95,19 @@ class TestVariant:
         assert [file.stem for file in variant.files] == [file.stem for file in plain.files]
         assert module_of(variant, "erofs").read_bytes() == module_of(plain, "erofs").read_bytes()
 
-    def test_the_tree_itself_is_left_alone(
-        self, built: BuiltKernel, cache: Cache, fix: Fix, tree: Path
-    ) -> None:
+    def test_the_tree_itself_is_left_alone(self, built: BuiltKernel, cache: Cache, fix: Fix, tree: Path) -> None:
         before = (tree / fix.files[0]).read_text()
         build_modules_under_test(built, [fix], cache)
         assert (tree / fix.files[0]).read_text() == before
 
     def test_another_unfix_is_another_variant(self, built: BuiltKernel, cache: Cache, fix: Fix) -> None:
         before = build_modules_under_test(built, [fix], cache)
-        fix.unfix.write_text(fix.unfix.read_text().replace("-put_cred(cache);", "-put_cred(cache);\n+get_cred(cache);"))
+        fix.unfix.write_text(
+            fix.unfix.read_text().replace("-put_cred(cache);", "-put_cred(cache);\n+get_cred(cache);")
+        )
         assert build_modules_under_test(built, [fix], cache).folder != before.folder
 
-    def test_an_unfix_that_does_not_apply_leaves_no_entry(
-        self, built: BuiltKernel, cache: Cache, fix: Fix
-    ) -> None:
+    def test_an_unfix_that_does_not_apply_leaves_no_entry(self, built: BuiltKernel, cache: Cache, fix: Fix) -> None:
         build_modules_under_test(built, (), cache)
         before = sorted((cache.folder / "modules").iterdir())
         fix.unfix.write_text("@@\n@@\n- no_such_function();\n")
@@ -123,7 +119,9 @@ class TestVariant:
     def test_an_unfix_that_breaks_the_code_is_shown_as_the_compiler_says_it(
         self, built: BuiltKernel, cache: Cache, fix: Fix
     ) -> None:
-        fix.unfix.write_text(fix.unfix.read_text().replace("-put_cred(cache);", "-put_cred(cache);\n+ret = undeclared;"))
+        fix.unfix.write_text(
+            fix.unfix.read_text().replace("-put_cred(cache);", "-put_cred(cache);\n+ret = undeclared;")
+        )
         with pytest.raises(LabError, match="building modules for fake failed") as caught:
             build_modules_under_test(built, [fix], cache)
         assert "undeclared" in caught.value.message

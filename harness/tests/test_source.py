@@ -110,14 +110,14 @@ class TestPackage:
 
     def test_a_damaged_archive_is_a_lab_error_and_leaves_no_tree(self, packaged_sources: Path, cache: Cache) -> None:
         (packaged_sources / f"{PACKAGE}.tar.xz").write_text("no archive")
-        with pytest.raises(LabError, match="unpacking .* failed"):
+        with pytest.raises(LabError, match=r"unpacking .* failed"):
             packaged(cache)
         assert list((cache.folder / "sources").iterdir()) == []
 
     def test_a_package_that_is_not_installed_is_downloaded(
         self, packaged_sources: Path, archive: Path, cache: Cache, fake_program: Fake, tmp_path: Path
     ) -> None:
-        contents = tmp_path / "deb/usr/src"
+        contents = tmp_path / "deb" / packaged_sources.relative_to("/")
         contents.mkdir(parents=True)
         archive.rename(contents / archive.name)
         (tmp_path / "deb/DEBIAN").mkdir()
@@ -126,8 +126,6 @@ class TestPackage:
         command = ["dpkg-deb", "-b", "-Znone", str(tmp_path / "deb"), str(tmp_path / "kernel.deb")]
         subprocess.run(command, check=True, capture_output=True)
         fake_program("apt-get", f"cp {tmp_path}/kernel.deb .")
-        # The archive's place inside the package is the real /usr/src.
-        source._PACKAGED_SOURCES = Path("/usr/src")
         assert (packaged(cache).path / "Kconfig").is_file()
 
     @pytest.mark.parametrize(

@@ -8,9 +8,17 @@ and wakes the waiter, which looks at it once more.
 """
 
 from harness.guest import Guest
-from harness.provoke import OndemandDaemon, delay, erofs_image, mount_scratch, wait_until, wait_until_no_cache
+from harness.provoke import (
+    OndemandDaemon,
+    delay,
+    erofs_image,
+    mount_in_background,
+    mount_scratch,
+    wait_until,
+    wait_until_no_cache,
+)
 
-WINDOW_MS = 3000
+WINDOW_MS = 2000
 # Columns of /proc/fs/fscache/volumes: VOLUME REF nCOOK ACC FL CACHE KEY. No reference is left, and
 # the freeing task and the cache each hold an access.
 BEING_FREED = "awk '$2 == 0 && $4 == 2 { found = 1 } END { exit !found }' /proc/fs/fscache/volumes"
@@ -19,8 +27,8 @@ BEING_FREED = "awk '$2 == 0 && $4 == 2 { found = 1 } END { exit !found }' /proc/
 def test_a_volume_outlives_its_withdrawal(guest: Guest) -> None:
     image = erofs_image(guest, "image")
     daemon = OndemandDaemon(guest, mount_scratch(guest), {"image": image}, on=["read:1=zeros"])
-    with delay(guest, "cachefiles_free_volume", milliseconds=WINDOW_MS, how="sleep"):
-        guest.run("mkdir /m; mount -t erofs -o fsid=image none /m 2>/dev/null &")
+    with delay(guest, "cachefiles_free_volume", milliseconds=WINDOW_MS):
+        mount_in_background(guest, "image")
         wait_until(guest, BEING_FREED)
         daemon.tell("exit")
         wait_until_no_cache(guest)

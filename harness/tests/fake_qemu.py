@@ -1,0 +1,364 @@
+# SPDX-License-Identifier: GPL-2.0-only
+"""Stands in for qemu-system-x86_64: a guest that boots at once and does what a script says.
+
+It reads the command line the harness gives QEMU, connects to the console's and the monitor's
+sockets, prints a boot log, and answers SSH with the keys of the seed disk. What happens, boot by
+boot, stands in ``scenario.json`` of the folder that ``FAKE_QEMU`` names; there it also leaves, for
+each boot, its process id (``boot-N.pid``) and the seed (``boot-N.tar``).
+"""
+
+from __future__ import annotations
+
+import enum
+import fcntl
+import io
+import json
+import os
+import re
+import signal
+import socket
+import struct
+import sys
+import tarfile
+import termios
+import threading
+import time
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from typing import Any
+
+VARIABLE = "FAKE_QEMU"
+SCENARIO = "scenario.json"
+
+BOOT_LOG = """\
+[    0.000000] Linux version 6.1.0-fake (lab@lab) #1 SMP PREEMPT_DYNAMIC
+[    0.000000] Command line: console=ttyS0 root=/dev/vda ro
+[    0.500000] Run /lab/init as init process
+"""
+READY = "lab: ready after 1.00 s\n"
+PANIC = """\
+[    2.000000] BUG: kernel NULL pointer dereference, address: 0000000000000008
+[    2.000000] Oops: 0000 [#1] PREEMPT SMP KASAN NOPTI
+[    2.000000] CPU: 1 PID: 42 Comm: cat Not tainted 6.1.0-fake #1
+[    2.000000] RIP: 0010:cachefiles_ondemand_read+0x12/0x34 [cachefiles]
+[    2.000000] Call Trace:
+[    2.000000]  <TASK>
+[    2.000000]  vfs_read+0x169/0xb50
+[    2.000000]  </TASK>
+[    2.000000] ---[ end trace 0000000000000000 ]---
+[    2.100000] Kernel panic - not syncing: Fatal exception
+[    2.100000] ---[ end Kernel panic - not syncing: Fatal exception ]---
+"""
+PANIC_TITLE = "BUG: unable to handle kernel NULL pointer dereference in cachefiles_ondemand_read"
+
+
+def kasan_report(function: str) -> str:
+    """What the console shows when a function reads freed memory."""
+    line = "[    1.500000] "
+    return "\n".join(
+        [
+            line + "=" * 66,
+            f"{line}BUG: KASAN: use-after-free in {function}+0x71/0x80",
+            f"{line}Read of size 1 at addr ffff888003a11240 by task sh/60",
+            line,
+            f"{line}CPU: 0 PID: 60 Comm: sh Not tainted 6.1.0-fake #1",
+            f"{line}Call Trace:",
+            f"{line} <TASK>",
+            f"{line} dump_stack_lvl+0x34/0x48",
+            f"{line} print_report+0x170/0x4d0",
+            f"{line} kasan_report+0xc0/0x100",
+            f"{line} {function}+0x71/0x80",
+            f"{line} </TASK>",
+            line + "=" * 66,
+            "",
+        ]
+    )
+
+
+def leak_report(function: str) -> str:
+    """What kmemleak's file shows when a function lost an object."""
+    return (
+        "unreferenced object 0xffff888003a11200 (size 256):\n"
+        '  comm "sh", pid 60, jiffies 4294667296 (age 9.000s)\n'
+        "  hex dump (first 32 bytes):\n"
+        "    5a 5a 5a 5a 5a 5a 5a 5a 5a 5a 5a 5a 5a 5a 5a 5a  ZZZZZZZZZZZZZZZZ\n"
+        "  backtrace:\n"
+        "    [<00000000aaaaaaaa>] __kmalloc+0x4d/0x130\n"
+        f"    [<00000000bbbbbbbb>] {function}+0x20/0x60\n"
+    )
+
+
+class Start(enum.StrEnum):
+    """How a boot goes."""
+
+    READY = "ready"
+    SILENT = "silent"
+    PANICS = "panics"
+    RESETS = "resets"
+    REFUSED = "refused"  # QEMU ends at once with a message
+
+
+class Ssh(enum.StrEnum):
+    """What the SSH server does."""
+
+    ANSWERS = "answers"
+    SILENT = "silent"
+    WRONG_HOST_KEY = "wrong host key"
+
+
+class Then(enum.StrEnum):
+    """What happens in the middle of a command."""
+
+    NOTHING = "nothing"
+    PANIC = "panic"
+    KILLED = "killed"
+    RESET = "reset"
+    HANG = "hang"
+
+
+@dataclass(frozen=True)
+class Reply:
+    """What a command does.
+
+    Attributes:
+        command: regular expression that the whole or a part of the command matches.
+        output, errors, status: what the command gives back.
+        console: what appears on the console meanwhile.
+        then: what happens instead of the command's end.
+    """
+
+    command: str
+    output: str = ""
+    errors: str = ""
+    status: int = 0
+    console: str = ""
+    then: Then = Then.NOTHING
+
+
+@dataclass(frozen=True)
+class Boot:
+    """One boot of a guest.
+
+    Attributes:
+        start: how it goes.
+        ssh: what the SSH server does.
+        replies: what commands do, the first that matches counts; others succeed silently.
+        leaks: what kmemleak's file shows.
+        sees_canaries: the deliberate bugs are reported.
+        chatter: what the console shows before the boot log.
+        ignores_sigterm: it must be killed.
+    """
+
+    start: Start = Start.READY
+    ssh: Ssh = Ssh.ANSWERS
+    replies: tuple[Reply, ...] = ()
+    leaks: str = ""
+    sees_canaries: bool = True
+    chatter: str = ""
+    ignores_sigterm: bool = False
+
+
+@dataclass(frozen=True)
+class FakeQemu:
+    """The folder with the scenario, and with what the boots left."""
+
+    folder: Path
+
+    def play(self, *boots: Boot) -> None:
+        """Say what happens in each boot; the last one stands for all that follow."""
+        (self.folder / SCENARIO).write_text(json.dumps([asdict(boot) for boot in boots]))
+
+    def pids(self) -> list[int]:
+        """The processes of all boots so far, in order."""
+        files = sorted(self.folder.glob("boot-*.pid"), key=lambda file: int(file.stem.split("-")[1]))
+        return [int(file.read_text()) for file in files]
+
+    def seeds(self) -> list[bytes]:
+        """The seed archives of all boots so far."""
+        return [file.read_bytes() for file in self.folder.glob("boot-*.tar")]
+
+
+def _scenario(folder: Path, number: int) -> Boot:
+    boots: list[dict[str, Any]] = json.loads((folder / SCENARIO).read_text())
+    chosen = boots[min(number, len(boots)) - 1]
+    replies = tuple(Reply(**{**reply, "then": Then(reply["then"])}) for reply in chosen["replies"])
+    return Boot(**{**chosen, "start": Start(chosen["start"]), "ssh": Ssh(chosen["ssh"]), "replies": replies})
+
+
+def _claim_number(folder: Path) -> int:
+    number = 1
+    while True:
+        try:
+            with (folder / f"boot-{number}.pid").open("x") as stream:
+                stream.write(str(os.getpid()))
+            return number
+        except FileExistsError:
+            number += 1
+
+
+def _settings(argv: Sequence[str], option: str) -> list[dict[str, str]]:
+    """The values of an option, such as ``-chardev socket,id=console,path=...``, taken apart."""
+    values = [argv[place + 1] for place, word in enumerate(argv) if word == option]
+    return [dict(part.partition("=")[::2] for part in value.split(",")) for value in values]
+
+
+def _connected(path: str) -> socket.socket:
+    connection = socket.socket(socket.AF_UNIX)
+    connection.connect(path)
+    return connection
+
+
+@dataclass
+class Machine:
+    """The machine while it runs."""
+
+    boot: Boot
+    console: socket.socket
+    monitor: socket.socket
+    seed: dict[str, bytes]
+    listener: socket.socket
+    leaks: str = field(default="")
+
+    def say(self, text: str) -> None:
+        """Print on the console, and wait until the harness has read it."""
+        try:
+            self.console.sendall(text.encode("utf-8", "surrogateescape"))
+            while struct.unpack("i", fcntl.ioctl(self.console, termios.TIOCOUTQ, bytes(4)))[0]:
+                time.sleep(0.001)
+            if text:
+                time.sleep(0.02)
+        except OSError:
+            pass
+
+    def serve_monitor(self) -> None:
+        """Speak as much QMP as the harness needs."""
+        version = {"qemu": {"major": 7, "minor": 2, "micro": 0}, "package": ""}
+        with self.monitor.makefile("rw", encoding="utf-8") as stream:
+            self._answer(stream, {"QMP": {"version": version, "capabilities": []}})
+            for line in stream:
+                request = json.loads(line)
+                answer: object = {}
+                if request["execute"] == "human-monitor-command":
+                    port = self.listener.getsockname()[1]
+                    answer = f"Hub -1 (net):\r\n  TCP[HOST_FORWARD]  12  127.0.0.1 {port}  10.0.2.15  22  0  0\r\n"
+                identity = {"id": request["id"]} if "id" in request else {}
+                self._answer(stream, {"return": answer, **identity})
+                if request["execute"] == "quit":
+                    os._exit(0)
+
+    def _answer(self, stream: io.TextIOWrapper, message: object) -> None:
+        stream.write(json.dumps(message) + "\n")
+        stream.flush()
+
+    def run(self, command: str) -> Reply:
+        """What a command does; the panics and resets among them do not return."""
+        reply = next((one for one in self.boot.replies if re.search(one.command, command)), Reply(""))
+        if "lab_canary/use_after_free" in command and self.boot.sees_canaries:
+            self.say(kasan_report("lab_canary_use_after_free"))
+        if "lab_canary/leak" in command and self.boot.sees_canaries:
+            self.leaks += leak_report("lab_canary_leak")
+        if "echo clear" in command:
+            self.leaks = ""
+        if "echo scan" in command and not reply.output:
+            reply = Reply("", output=self.boot.leaks + self.leaks)
+        self.say(reply.console)
+        if reply.then is Then.PANIC:
+            self.say(PANIC)
+            os._exit(0)  # panic=-1 and -no-reboot
+        if reply.then is Then.RESET:
+            os._exit(0)
+        if reply.then is Then.KILLED:
+            os.kill(os.getpid(), signal.SIGKILL)
+        return reply
+
+
+def _serve_ssh(machine: Machine) -> None:
+    # Imported here, so that a guest that never answers starts faster.
+    import paramiko  # noqa: PLC0415
+    from cryptography.hazmat.primitives import serialization  # noqa: PLC0415
+    from cryptography.hazmat.primitives.asymmetric import ed25519  # noqa: PLC0415
+
+    authorized = machine.seed["root/.ssh/authorized_keys"].split()[1].decode()
+
+    class Server(paramiko.ServerInterface):
+        def get_allowed_auths(self, username: str) -> str:
+            return "publickey"
+
+        def check_auth_publickey(self, username: str, key: paramiko.PKey) -> int:
+            known = username == "root" and key.get_base64() == authorized
+            return paramiko.AUTH_SUCCESSFUL if known else paramiko.AUTH_FAILED
+
+        def check_channel_request(self, kind: str, chanid: int) -> int:
+            return paramiko.OPEN_SUCCEEDED
+
+        def check_channel_exec_request(self, channel: paramiko.Channel, command: bytes) -> bool:
+            threading.Thread(target=execute, args=(channel, command.decode()), daemon=True).start()
+            return True
+
+    def execute(channel: paramiko.Channel, command: str) -> None:
+        with channel.makefile("rb") as stdin:
+            stdin.read()
+        reply = machine.run(command)
+        if reply.then is Then.HANG:
+            return
+        channel.sendall(reply.output.encode())
+        channel.sendall_stderr(reply.errors.encode())
+        channel.send_exit_status(reply.status)
+        channel.close()
+
+    def host_key() -> paramiko.PKey:
+        content = machine.seed["etc/dropbear/host_key"]
+        private = ed25519.Ed25519PrivateKey.from_private_bytes(content[-64:-32])
+        if machine.boot.ssh is Ssh.WRONG_HOST_KEY:
+            private = ed25519.Ed25519PrivateKey.generate()
+        pem = private.private_bytes(
+            serialization.Encoding.PEM, serialization.PrivateFormat.OpenSSH, serialization.NoEncryption()
+        )
+        return paramiko.Ed25519Key.from_private_key(io.StringIO(pem.decode()))
+
+    key = host_key()
+    transports = []
+    while True:
+        transport = paramiko.Transport(machine.listener.accept()[0])
+        transports.append(transport)
+        transport.add_server_key(key)
+        transport.start_server(server=Server(), event=threading.Event())
+
+
+def main() -> None:
+    """Be QEMU."""
+    argv = sys.argv[1:]
+    folder = Path(os.environ[VARIABLE])
+    number = _claim_number(folder)
+    boot = _scenario(folder, number)
+    if boot.start is Start.REFUSED:
+        sys.exit("qemu-system-x86_64: -accel kvm: failed to initialize kvm: Permission denied")
+    if boot.ignores_sigterm:
+        signal.signal(signal.SIGTERM, signal.SIG_IGN)
+    sockets = {chardev["id"]: chardev["path"] for chardev in _settings(argv, "-chardev")}
+    drives = {drive["id"]: Path(drive["file"]) for drive in _settings(argv, "-drive")}
+    content = drives["seed"].read_bytes()
+    (folder / f"boot-{number}.tar").write_bytes(content)
+    with tarfile.open(fileobj=io.BytesIO(content)) as archive:
+        streams = {entry.name: archive.extractfile(entry) for entry in archive}
+        seed = {name: stream.read() for name, stream in streams.items() if stream is not None}
+    listener = socket.create_server(("127.0.0.1", 0))
+    machine = Machine(boot, _connected(sockets["console"]), _connected(sockets["qmp"]), seed, listener)
+    threading.Thread(target=machine.serve_monitor, daemon=True).start()
+    machine.say(boot.chatter + BOOT_LOG)
+    if boot.start is Start.PANICS:
+        machine.say(PANIC)
+    if boot.start in (Start.PANICS, Start.RESETS):
+        os._exit(0)
+    if boot.start is Start.READY:
+        machine.say(READY)
+    if boot.ssh is not Ssh.SILENT and boot.start is Start.READY:
+        _serve_ssh(machine)
+    signal.pause()
+    while boot.ignores_sigterm:
+        signal.pause()
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,19 @@
+# SPDX-License-Identifier: GPL-2.0-only
+"""The command ``harness`` in a process of its own, on the checkout that ``FAKE_PROJECT`` names.
+
+Used by tests that send signals: ``python -m harness.tests.front_door run ...``.
+"""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+from unittest import mock
+
+from harness import cli, host
+
+VARIABLE = "FAKE_PROJECT"
+
+if __name__ == "__main__":
+    with mock.patch.object(host, "project_folder", return_value=Path(os.environ[VARIABLE])):
+        cli.main()

@@ -1,0 +1,184 @@
+# SPDX-License-Identifier: GPL-2.0-only
+"""The whole lab against real virtual machines: what the README promises, and what happens when things break.
+
+Everything runs through the command line, on a copy of the project's kernels, images and test cases.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+from xml.etree import ElementTree
+
+import psutil
+import pytest
+
+from harness import host
+
+pytestmark = pytest.mark.boots
+
+HARNESS = [sys.executable, "-c", "from harness.cli import main; main()"]
+PATIENCE_SECONDS = 900
+FAULTS = """
+import os
+import signal
+
+def test_all_is_well(guest):
+    assert "Linux" in guest.run("uname -a")
+
+def test_the_kernel_panics(guest):
+    guest.run("echo 1 >/proc/sys/kernel/sysrq; echo c >/proc/sysrq-trigger; sleep 600", timeout=600)
+
+def test_qemu_is_killed(guest):
+    os.kill(guest.machine.pid, signal.SIGKILL)
+    guest.run("sleep 600", timeout=600)
+
+def test_the_guest_reboots(guest):
+    guest.run("echo 1 >/proc/sys/kernel/sysrq; echo b >/proc/sysrq-trigger; sleep 600", timeout=600)
+
+def test_a_command_hangs(guest):
+    guest.run("sleep 600", timeout=1)
+
+def test_an_assertion_fails(guest):
+    assert guest.read("/proc/sys/kernel/ostype").strip() == "Plan 9"
+"""
+
+
+@pytest.fixture
+def project(tmp_path: Path) -> Path:
+    """A copy of what the harness reads from its checkout."""
+    here = Path(__file__).parents[2]
+    for name in ("kernels", "images", "testcases"):
+        shutil.copytree(here / name, tmp_path / name)
+    shutil.copy2(here / "pyproject.toml", tmp_path)
+    return tmp_path
+
+
+@pytest.fixture
+def harness(project: Path) -> Callable[..., subprocess.CompletedProcess[str]]:
+    """Runs the command on the project's copy."""
+
+    def run(*words: str, stdin: str = "") -> subprocess.CompletedProcess[str]:
+        return subprocess.run(
+            [*HARNESS, *words],
+            cwd=project,
+            env=_environment(project),
+            input=stdin,
+            capture_output=True,
+            text=True,
+            timeout=PATIENCE_SECONDS,
+            check=False,
+        )
+
+    return run
+
+
+@pytest.fixture(autouse=True)
+def nothing_left() -> Iterator[None]:
+    """No QEMU of ours survives a test."""
+    yield
+    assert [child for child in psutil.Process().children(recursive=True) if "qemu" in child.name()] == []
+
+
+def _environment(project: Path) -> dict[str, str]:
+    return {**os.environ, "HARNESS_PROJECT": str(project), "HARNESS_CACHE": str(host.cache_folder())}
+
+
+def _edit(file: Path, old: str, new: str) -> None:
+    text = file.read_text()
+    assert old in text
+    file.write_text(text.replace(old, new))
+
+
+def test_every_documented_fix_is_proven(harness: Callable[..., Any]) -> None:
+    finished = harness("prove", "--json")
+    assert finished.returncode == 0, finished.stderr
+    document = json.loads(finished.stdout)
+    assert {proof["fix"]: proof["verdict"] for proof in document["proofs"]} == {
+        file.parent.name: "proven" for file in Path(__file__).parents[2].glob("testcases/fixes/*/fix.yaml")
+    }
+    assert document["session"]["canaries_seen"] is True
+
+
+def test_a_report_about_another_function_is_a_wrong_signature(harness: Callable[..., Any], project: Path) -> None:
+    file = project / "testcases/fixes/volume-use-after-free/fix.yaml"
+    _edit(file, "use-after-free Read in fscache_withdraw_volume", "use-after-free Read in erofs_read_folio")
+    finished = harness("prove", "volume-use-after-free", "--json")
+    assert finished.returncode == 1, finished.stderr
+    (proof,) = json.loads(finished.stdout)["proofs"]
+    assert proof["verdict"] == "wrong signature"
+    suites = ElementTree.parse(project / "runs/latest/junit.xml").getroot()
+    assert suites.get("failures") == "1"
+
+
+def test_an_emptied_un_fix_is_an_error_before_anything_boots(harness: Callable[..., Any], project: Path) -> None:
+    (project / "testcases/fixes/cache-cred-leak/unfix.cocci").write_text("")
+    finished = harness("prove", "cache-cred-leak")
+    assert finished.returncode == 2
+    assert "matches nothing in fs/cachefiles/cache.c" in finished.stderr
+    ElementTree.parse(project / "runs/latest/junit.xml")
+    assert not (project / "runs/latest/canaries").exists()
+
+
+def test_each_fault_has_its_outcome(harness: Callable[..., Any], project: Path) -> None:
+    (project / "testcases/test_faults.py").write_text(FAULTS)
+    finished = harness("run", "testcases/test_faults.py", "--no-kmemleak", "--json")
+    assert finished.returncode == 3, finished.stderr
+    results = {result["case"].rsplit("::", 1)[1]: result for result in json.loads(finished.stdout)["results"]}
+    assert {name: result["outcome"] for name, result in results.items()} == {
+        "test_all_is_well": "pass",
+        "test_the_kernel_panics": "crash",
+        "test_qemu_is_killed": "lab-error",
+        "test_the_guest_reboots": "crash",
+        "test_a_command_hangs": "hang",
+        "test_an_assertion_fails": "fail",
+    }
+    assert "sysrq triggered crash" in json.dumps(results["test_the_kernel_panics"]["findings"])
+    assert "SIGKILL" in results["test_qemu_is_killed"]["message"]
+    assert "Plan 9" in results["test_an_assertion_fails"]["message"]
+    for result in results.values():
+        names = {file.name for file in Path(result["evidence"]).iterdir()}
+        expected = {"console.log", "findings.json", "qemu.command", "kernel.config", "repeat.command", "result.json"}
+        assert expected <= names
+
+
+def test_a_shell_runs_a_script_and_tells_what_the_kernel_reported(harness: Callable[..., Any]) -> None:
+    script = "uname -s; modprobe cachefiles && lsmod | grep -c cachefiles; exit 7"
+    finished = harness("shell", stdin=script)
+    assert finished.returncode == 7, finished.stderr
+    assert finished.stdout.startswith("Linux\n")
+
+
+@pytest.mark.parametrize(("end", "status"), [(signal.SIGINT, 130), (signal.SIGTERM, 130), (signal.SIGKILL, -9)])
+def test_no_guest_survives_the_end_of_the_harness(project: Path, end: signal.Signals, status: int) -> None:
+    running = subprocess.Popen(
+        [*HARNESS, "run", "cache-cred-leak"], cwd=project, env=_environment(project), stderr=subprocess.PIPE
+    )
+    assert running.stderr is not None
+    guest = _wait_for_qemu(running)
+    running.send_signal(end)
+    assert running.wait(60) == status
+    running.stderr.close()
+    psutil.wait_procs([guest], timeout=30)
+    assert not guest.is_running()
+    if end is not signal.SIGKILL:
+        ElementTree.parse(project / "runs/latest/junit.xml")
+
+
+def _wait_for_qemu(running: subprocess.Popen[bytes]) -> psutil.Process:
+    """The guest's process, once it is there. It appears among the children of the harness."""
+    limit = time.monotonic() + PATIENCE_SECONDS
+    while time.monotonic() < limit and running.poll() is None:
+        for child in psutil.Process(running.pid).children(recursive=True):
+            if child.name().startswith("qemu-system"):
+                return child
+        time.sleep(0.05)
+    raise AssertionError("no guest was started")

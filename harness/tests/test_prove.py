@@ -1,0 +1,144 @@
+# SPDX-License-Identifier: GPL-2.0-only
+"""What follows from a fix's results with and without it: each verdict."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import pytest
+
+from harness.model import Finding, FindingKind, Fix, Frame, Outcome, Proof, Result, Signature, Verdict
+from harness.prove import matches, weigh
+from harness.tests.fake_project import COUNTER, TITLE
+from harness.tests.records import finding, result
+
+RAN = {COUNTER: 1}
+LEAK = finding(TITLE, FindingKind.MEMORY_LEAK, "cachefiles_add_cache")
+OTHER = finding("memory leak in other", FindingKind.MEMORY_LEAK, "other")
+PANIC = finding("kernel panic: out of luck", FindingKind.PANIC)
+CLEAN = result(path_counters=RAN)
+LEAKED = result(Outcome.LEAK, LEAK, variant="without lost-put", path_counters=RAN)
+
+
+def proof(fix: Fix, with_fix: list[Result], without_fix: list[Result]) -> Proof:
+    return weigh(fix, "fake", with_fix, without_fix)
+
+
+class TestProven:
+    def test_clean_with_the_fix_and_the_documented_report_without_it(self, fix: Fix) -> None:
+        weighed = proof(fix, [CLEAN], [LEAKED])
+        assert weighed.verdict is Verdict.PROVEN
+        assert TITLE in weighed.reason
+
+    def test_the_two_results_and_their_time_are_kept(self, fix: Fix) -> None:
+        weighed = proof(fix, [CLEAN], [LEAKED])
+        assert (weighed.with_fix, weighed.without_fix, weighed.seconds) == (CLEAN, LEAKED, 3.0)
+
+    def test_a_guest_that_died_of_the_bug_needs_no_counters(self, fix: Fix) -> None:
+        died = replace(LEAKED, outcome=Outcome.CRASH, findings=(LEAK, PANIC), path_counters={})
+        assert proof(fix, [CLEAN], [died]).verdict is Verdict.PROVEN
+
+    def test_the_documented_report_may_be_one_of_several(self, fix: Fix) -> None:
+        crashed = replace(LEAKED, outcome=Outcome.CRASH, findings=(OTHER, LEAK))
+        assert proof(fix, [CLEAN], [crashed]).verdict is Verdict.PROVEN
+
+    def test_a_failed_assertion_may_be_the_signature(self, fix: Fix) -> None:
+        asserting = replace(fix, signature=Signature(assertion="returned -?[0-9]+"))
+        failed = result(Outcome.FAIL, message="mount returned -5", path_counters=RAN)
+        assert proof(asserting, [CLEAN], [failed]).verdict is Verdict.PROVEN
+
+
+class TestNotReproduced:
+    def test_nothing_happens_without_the_fix(self, fix: Fix) -> None:
+        assert proof(fix, [CLEAN], [CLEAN]).verdict is Verdict.NOT_REPRODUCED
+
+    def test_each_test_case_must_show_the_bug(self, fix: Fix) -> None:
+        assert proof(fix, [CLEAN, CLEAN], [LEAKED, CLEAN]).verdict is Verdict.NOT_REPRODUCED
+
+
+class TestWrongSignature:
+    def test_another_title(self, fix: Fix) -> None:
+        weighed = proof(fix, [CLEAN], [replace(LEAKED, findings=(OTHER,))])
+        assert weighed.verdict is Verdict.WRONG_SIGNATURE
+        assert TITLE in weighed.reason
+        assert OTHER.title in weighed.reason
+
+    def test_the_title_without_the_frame(self, fix: Fix) -> None:
+        strict = replace(fix, signature=replace(fix.signature, frames=("cachefiles_daemon_write",)))
+        weighed = proof(strict, [CLEAN], [LEAKED])
+        assert weighed.verdict is Verdict.WRONG_SIGNATURE
+        assert "cachefiles_daemon_write on the stack" in weighed.reason
+
+    def test_a_failed_assertion_where_a_report_is_expected(self, fix: Fix) -> None:
+        failed = result(Outcome.FAIL, message="no", path_counters=RAN)
+        assert proof(fix, [CLEAN], [failed]).verdict is Verdict.WRONG_SIGNATURE
+
+    def test_a_hang_where_a_report_is_expected(self, fix: Fix) -> None:
+        assert proof(fix, [CLEAN], [result(Outcome.HANG, message="late")]).verdict is Verdict.WRONG_SIGNATURE
+
+
+class TestRegressed:
+    @pytest.mark.parametrize("outcome", [Outcome.FAIL, Outcome.CRASH, Outcome.HANG, Outcome.LEAK])
+    def test_trouble_with_the_fix_in_place(self, fix: Fix, outcome: Outcome) -> None:
+        weighed = proof(fix, [replace(CLEAN, outcome=outcome)], [LEAKED])
+        assert weighed.verdict is Verdict.REGRESSED
+
+    def test_the_unclean_result_is_the_one_that_is_shown(self, fix: Fix) -> None:
+        unclean = replace(CLEAN, outcome=Outcome.FAIL)
+        assert proof(fix, [CLEAN, unclean], [LEAKED, LEAKED]).with_fix is unclean
+
+
+class TestInconclusive:
+    @pytest.mark.parametrize("outcome", [Outcome.LAB_ERROR, Outcome.SKIP])
+    def test_the_lab_broke_or_the_case_was_skipped(self, fix: Fix, outcome: Outcome) -> None:
+        broken = result(outcome, message="no guest")
+        assert proof(fix, [broken], [LEAKED]).verdict is Verdict.INCONCLUSIVE
+        assert proof(fix, [CLEAN], [broken]).verdict is Verdict.INCONCLUSIVE
+
+    def test_a_broken_lab_outweighs_a_regression(self, fix: Fix) -> None:
+        failed = replace(CLEAN, outcome=Outcome.FAIL)
+        assert proof(fix, [failed], [result(Outcome.LAB_ERROR)]).verdict is Verdict.INCONCLUSIVE
+
+    def test_there_is_no_test_case(self, fix: Fix) -> None:
+        weighed = proof(fix, [], [])
+        assert weighed.verdict is Verdict.INCONCLUSIVE
+        assert (weighed.with_fix, weighed.without_fix) == (None, None)
+
+    @pytest.mark.parametrize("counters", [{}, {COUNTER: 0}])
+    def test_nothing_shows_that_the_path_ran_with_the_fix(self, fix: Fix, counters: dict[str, int]) -> None:
+        weighed = proof(fix, [replace(CLEAN, path_counters=counters)], [LEAKED])
+        assert weighed.verdict is Verdict.INCONCLUSIVE
+        assert COUNTER in weighed.reason
+
+    def test_nothing_shows_that_the_path_ran_without_the_fix(self, fix: Fix) -> None:
+        weighed = proof(fix, [CLEAN], [replace(LEAKED, path_counters={})])
+        assert weighed.verdict is Verdict.INCONCLUSIVE
+
+    def test_a_quiet_run_without_evidence_is_not_called_not_reproduced(self, fix: Fix) -> None:
+        assert proof(fix, [CLEAN], [replace(CLEAN, path_counters={})]).verdict is Verdict.INCONCLUSIVE
+
+
+class TestSignatures:
+    @pytest.mark.parametrize(
+        ("seen", "match"),
+        [
+            (finding("t", FindingKind.KASAN, "f", "g"), True),
+            (finding("x", FindingKind.KASAN, "f", "g", alt_titles=("t",)), True),
+            (finding("t", FindingKind.KASAN, "f.isra.0", freed=(Frame("g.cold"),)), True),
+            (finding("t", FindingKind.KASAN, "f"), False),
+            (finding("T", FindingKind.KASAN, "f", "g"), False),
+            (finding("t", FindingKind.KASAN, "f_g"), False),
+        ],
+    )
+    def test_title_and_all_frames_must_be_there(self, seen: Finding, match: bool) -> None:
+        signature = Signature(titles=("t",), frames=("f", "g"))
+        assert matches(signature, result(Outcome.CRASH, seen)) is match
+
+    def test_the_frames_may_not_be_spread_over_two_reports(self) -> None:
+        signature = Signature(titles=("t",), frames=("f", "g"))
+        spread = [finding("t", FindingKind.KASAN, name) for name in ("f", "g")]
+        assert not matches(signature, result(Outcome.CRASH, *spread))
+
+    @pytest.mark.parametrize("outcome", [Outcome.PASS, Outcome.LAB_ERROR, Outcome.CRASH])
+    def test_an_assertion_matches_only_failures_and_hangs(self, outcome: Outcome) -> None:
+        assert not matches(Signature(assertion="."), result(outcome, message="text"))
