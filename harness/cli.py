@@ -308,7 +308,9 @@ def _terminated(_signal: int, _frame: object) -> None:
 
 def main() -> None:
     """Run the command; turn exceptions into one clear sentence and the right exit code."""
-    signal.signal(signal.SIGTERM, _terminated)
+    # Also where the harness was started with Ctrl-C ignored, as shells do for what runs in the background.
+    for end in (signal.SIGINT, signal.SIGTERM):
+        signal.signal(end, _terminated)
     try:
         app()
     except HarnessError as error:

@@ -35,6 +35,8 @@ logging.getLogger("paramiko").setLevel(logging.CRITICAL)
 
 _KMEMLEAK = "/sys/kernel/debug/kmemleak"
 _CHUNK = 65536
+#: From the breaking of the SSH connection to the news that the guest has stopped.
+_STOPPING_SECONDS = 3.0
 
 
 class GuestStopped(Exception):
@@ -169,6 +171,8 @@ class Guest:
         port = self.machine.ssh_port()
         try:
             connection = socket.create_connection(("127.0.0.1", port), deadline.remaining() or 0.1)
+            # Else each command waits some 40 ms for the acknowledgement of the one before.
+            connection.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
             transport = paramiko.Transport(connection)
             self._transport = transport
             transport.start_client(timeout=deadline.remaining() or 0.1)
@@ -180,7 +184,7 @@ class Guest:
             transport.auth_timeout = deadline.remaining() or 0.1
             transport.auth_publickey("root", self._keys.paramiko_key())
         except (paramiko.SSHException, OSError, EOFError) as error:
-            self._raise_if_stopped()
+            self._raise_if_stopped(_STOPPING_SECONDS)
             raise LabError(
                 f"the guest's SSH server does not answer on 127.0.0.1:{port}: {error or type(error).__name__}",
                 "look at the console log for what sshd or init said",
@@ -221,10 +225,11 @@ class Guest:
                 self._collect(channel, output, errors, deadline, command)
                 status = channel.recv_exit_status()
         except (paramiko.SSHException, OSError, EOFError) as error:
-            self._raise_if_stopped()
+            self._raise_if_stopped(_STOPPING_SECONDS)
             raise LabError(f"the SSH connection broke while running {command!r}: {error}") from error
         if status == -1:
-            self._raise_if_stopped()
+            self._raise_if_stopped(_STOPPING_SECONDS)
+            raise LabError(f"the SSH connection ended while running {command!r}", "see console.log")
         return CommandResult(command, status, _text(output), _text(errors))
 
     def run(self, command: str, *, timeout: float = 30.0, stdin: bytes = b"") -> str:
@@ -336,8 +341,13 @@ class Guest:
                     raise CommandOverdue(f"{command!r} did not end within {deadline.allowed:.0f} s")
                 return
 
-    def _raise_if_stopped(self) -> None:
-        if not self._stopped.is_set():
+    def _raise_if_stopped(self, patience: float = 0.0) -> None:
+        """Say why the guest stopped, if it did.
+
+        Args:
+            patience: seconds to wait for the news; a broken connection may arrive before it.
+        """
+        if not self._stopped.wait(patience):
             return
         fatal = self.console.fatal
         if fatal is not None:

@@ -47,7 +47,6 @@ TOOLS = (
     Tool("mmdebstrap", "mmdebstrap", "makes guest images"),
     Tool("mke2fs", "e2fsprogs", "makes guest images"),
     Tool("fakeroot", "fakeroot", "makes guest images without root"),
-    Tool("mkfs.erofs", "erofs-utils", "makes the images that test cases mount"),
     Tool("setpriv", "util-linux", "ties child processes to the harness"),
     Tool("qemu-system-x86_64", "qemu-system-x86", "boots guests"),
 )

@@ -37,6 +37,7 @@ def shell(lab: Lab, without: Sequence[Fix], folder: Path) -> int:
     modules = lab.modules_under_test(without)
     with lab.boot(folder) as guest:
         guest.load_modules_under_test(modules)
+        guest.load_lab_module("lab_delay")
         say(f"console log: {folder / 'console.log'}")
         try:
             status = _interactive(guest) if sys.stdin.isatty() else _script(guest)

@@ -65,6 +65,8 @@ def take_out(fix: Fix, tree: Path) -> str:
 def _apply(fix: Fix, file: Path) -> None:
     if not fix.unfix.is_file():
         raise UserError(f"{fix.unfix}: does not exist", "every fix needs its un-fix")
+    if not fix.unfix.read_text(encoding="utf-8", errors="replace").strip():
+        raise UserError(f"{fix.unfix}: is empty, so it takes nothing out", "write the semantic patch")
     finished = proc.run(spatch_command(fix.unfix, file), deadline=Deadline.after(_SPATCH_SECONDS))
     if finished.returncode != 0:
         lines = [line.strip() for line in finished.output.splitlines() if line.strip()]

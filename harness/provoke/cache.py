@@ -55,16 +55,19 @@ def bind_and_unbind(guest: Guest, folder: str, times: int) -> CommandResult:
     return guest.try_run(script)
 
 
-def mount_in_background(guest: Guest, name: str, folder: str = "/m") -> None:
-    """Start mounting the on-demand image ``name``; the mount waits for its daemon, or fails, by itself.
+def in_background(guest: Guest, *words: str) -> None:
+    """Start a command that goes on by itself; nothing is known of how it ends.
 
     Args:
         guest: a booted guest.
-        name: for ``fsid=``.
-        folder: mount point; made where it does not exist.
+        words: program and arguments.
     """
-    command = shlex.join(["mount", "-t", "erofs", "-o", f"fsid={name}", "none", folder])
-    guest.run(f"mkdir -p {shlex.quote(folder)}; {command} </dev/null >/dev/null 2>&1 &")
+    guest.run(f"{shlex.join(words)} </dev/null >/dev/null 2>&1 &")
+
+
+def mount_command(name: str, folder: str = "/m") -> tuple[str, ...]:
+    """The command that mounts the on-demand image ``name`` on ``folder``."""
+    return ("mount", "-t", "erofs", "-o", f"fsid={name}", "none", folder)
 
 
 def wait_until(guest: Guest, condition: str, *, timeout: float = 10.0) -> None:
@@ -85,6 +88,18 @@ def wait_until(guest: Guest, condition: str, *, timeout: float = 10.0) -> None:
     )
     if guest.try_run(script, timeout=timeout + 5).status != 0:
         raise CommandOverdue(f"{condition!r} did not come to hold within {seconds:.0f} s")
+
+
+def holds_within(guest: Guest, condition: str, *, seconds: float) -> bool:
+    """Whether a shell condition comes to hold; for what happens on only one of two kernels.
+
+    Args:
+        guest: a booted guest.
+        condition: a shell command that ends with 0 once it holds.
+        seconds: how long to wait, in the guest's time.
+    """
+    script = f"for n in $(seq {seconds * 20:.0f}); do {condition} && exit 0; usleep 50000; done; exit 1"
+    return guest.try_run(script, timeout=seconds + 30).status == 0
 
 
 def wait_until_no_cache(guest: Guest, *, timeout: float = 4.0) -> None:

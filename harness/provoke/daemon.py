@@ -10,6 +10,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from harness.guest import CommandOverdue, Guest
+from harness.provoke.cache import in_background
 
 _PROGRAM = "ondemand-daemon"
 _TIMED_OUT = 124
@@ -78,3 +79,7 @@ class OndemandDaemon:
     def stop(self) -> None:
         """End it in an orderly way; its cache is unbound when this returns."""
         self.tell("exit")
+
+    def begin_to_stop(self) -> None:
+        """Have it end in an orderly way, without waiting for the kernel to let go of the cache."""
+        in_background(self._guest, _PROGRAM, "--tell", self._control, "exit")

@@ -34,6 +34,10 @@ class Delay:
         """Wait until a task is being delayed."""
         wait_until(self.guest, f"[ $(cat {_FOLDER}/{self.function}/inside) -ge 1 ]")
 
+    def wait_for_call(self) -> None:
+        """Wait until the function has been called."""
+        wait_until(self.guest, f"[ $(cat {_FOLDER}/{self.function}/hits) -ge 1 ]")
+
     def release(self) -> None:
         """End the delays that are under way."""
         self.guest.run(f"echo {shlex.quote(self.function)} >{_FOLDER}/release")

@@ -6,18 +6,22 @@ from __future__ import annotations
 import os
 import signal
 import sys
+import tempfile
 from collections.abc import Callable, Iterator
+from dataclasses import dataclass
 from pathlib import Path
 
 import hypothesis
 import pytest
 
-from harness import cli, host, spec
+from harness import build, cli, host, spec
 from harness.cache import Cache
+from harness.lab import Lab, Settings
 from harness.model import Fix, Kernel
-from harness.tests import fake_kernel_tree, fake_project
+from harness.tests import fake_kernel_tree, fake_project, fake_qemu
 from harness.tests.fake_kernel_tree import Trouble
-from harness.tests.processes import Ended, HarnessCommand
+from harness.tests.fake_qemu import Boot, FakeQemu
+from harness.tests.processes import Ended, HarnessCommand, holds, is_running
 
 # The machine may be busy with kernels and guests: how long an example takes says nothing.
 hypothesis.settings.register_profile("lab", deadline=None)
@@ -118,3 +122,68 @@ def harness_command(monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixtur
 
     yield run
     signal.signal(signal.SIGTERM, handler)
+
+
+@dataclass(frozen=True)
+class Ground:
+    """A fake checkout with everything built, shared by all tests that boot fake guests."""
+
+    project: Path
+    cache: Path
+    compiler: str
+
+
+@pytest.fixture(scope="session")
+def ground(tmp_path_factory: pytest.TempPathFactory) -> Ground:
+    """Kernel, modules, variant and image, built once; tests must not change them."""
+    folder = tmp_path_factory.mktemp("ground")
+    tree = fake_kernel_tree.make_tree(folder / "linux")
+    project = fake_project.make_project(folder / "project", tree)
+    programs = folder / "bin"
+    programs.mkdir()
+    (programs / "mmdebstrap").write_text(fake_project.MMDEBSTRAP)
+    (programs / "mmdebstrap").chmod(0o755)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("PATH", f"{programs}{os.pathsep}{os.environ['PATH']}")
+        lab = Lab(Settings(project, folder / "cache", kernel=fake_project.KERNEL), folder)
+        lab.modules_under_test(spec.load_fixes(project, ()))
+        assert lab.lab_modules.files
+        assert lab.image.root.is_file()
+    return Ground(project, folder / "cache", build.compiler_identity())
+
+
+@pytest.fixture
+def known_compiler(ground: Ground, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Saves asking the compiler for its version in every test."""
+    monkeypatch.setattr(build, "compiler_identity", lambda: ground.compiler)
+
+
+@pytest.fixture
+def qemu(
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    fake_program: Callable[[str, str], Path],
+    known_compiler: None,
+) -> Iterator[FakeQemu]:
+    """A fake QEMU in front of the real one. Its guests boot well, and none may outlive the test."""
+    folder = tmp_path / "qemu"
+    folder.mkdir()
+    monkeypatch.setenv(fake_qemu.VARIABLE, str(folder))
+    # The sockets of guests; what is left of them is found at the end.
+    scratch = tmp_path / "scratch"
+    scratch.mkdir()
+    monkeypatch.setenv("TMPDIR", str(scratch))
+    monkeypatch.setattr(tempfile, "tempdir", str(scratch))
+    start = "from harness.tests.fake_qemu import main; main()"
+    fake_program("qemu-system-x86_64", f"#!{sys.executable}\n{start}\n")
+    fake = FakeQemu(folder)
+    fake.play(Boot())
+    yield fake
+    assert holds(lambda: not any(map(is_running, fake.pids())))
+    assert list(scratch.glob("lab-*")) == []
+
+
+@pytest.fixture
+def canaries_seen(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Saves the boot of the canary guest where canaries are not what is tested."""
+    monkeypatch.setattr(Lab, "canary_trouble", lambda _: "")

@@ -11,9 +11,14 @@ from pathlib import Path
 from unittest import mock
 
 from harness import cli, host
+from harness.lab import Lab
 
 VARIABLE = "FAKE_PROJECT"
 
 if __name__ == "__main__":
-    with mock.patch.object(host, "project_folder", return_value=Path(os.environ[VARIABLE])):
+    with (
+        mock.patch.object(host, "project_folder", return_value=Path(os.environ[VARIABLE])),
+        # Saves the boot of the canary guest.
+        mock.patch.object(Lab, "canary_trouble", return_value=""),
+    ):
         cli.main()

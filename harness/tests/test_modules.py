@@ -14,17 +14,39 @@ import pytest
 from harness.build import BuiltKernel, build_kernel
 from harness.cache import Cache
 from harness.errors import LabError, UserError
+from harness.lab import Lab, Settings
 from harness.model import Fix, Kernel
 from harness.modules import ModuleSet, build_lab_modules, build_modules_under_test
+from harness.spec import load_fixes
+from harness.tests.conftest import Ground
 from harness.tests.fake_kernel_tree import RELEASE, edit
+from harness.tests.fake_project import FIX, KERNEL
 
 MadeTargets = Callable[[], list[str]]
 
 
 @pytest.fixture
-def built(kernel: Kernel, cache: Cache) -> BuiltKernel:
-    """The fake kernel, built."""
+def built(kernel: Kernel, cache: Cache, known_compiler: None) -> BuiltKernel:
+    """A fake kernel of the test's own, built."""
     return build_kernel(kernel, cache)
+
+
+@pytest.fixture
+def shared(ground: Ground, known_compiler: None) -> Lab:
+    """The fake kernel that is shared by all tests: its modules are built already."""
+    return Lab(Settings(ground.project, ground.cache, kernel=KERNEL), ground.cache)
+
+
+@pytest.fixture
+def plain(shared: Lab) -> ModuleSet:
+    """The shared kernel's modules."""
+    return shared.modules_under_test()
+
+
+@pytest.fixture
+def variant(shared: Lab) -> ModuleSet:
+    """The shared kernel's modules without its fix."""
+    return shared.modules_under_test(load_fixes(shared.settings.project, (FIX,)))
 
 
 def calls(module: Path, function: str) -> bool:
@@ -37,10 +59,6 @@ def module_of(modules: ModuleSet, name: str) -> Path:
 
 
 class TestPlainModules:
-    @pytest.fixture
-    def plain(self, built: BuiltKernel, cache: Cache) -> ModuleSet:
-        return build_modules_under_test(built, (), cache)
-
     def test_they_come_in_the_order_of_their_dependencies(self, plain: ModuleSet) -> None:
         assert [file.stem for file in plain.files] == ["netfs", "fscache", "cachefiles", "erofs"]
 
@@ -56,55 +74,43 @@ class TestPlainModules:
         assert files[f"{folder}/erofs.ko"].size < module_of(plain, "erofs").stat().st_size
         assert {(entry.uid, entry.gid) for entry in files.values()} == {(0, 0)}
 
-    def test_no_path_of_the_host_is_in_their_debug_information(
-        self, plain: ModuleSet, cache: Cache, built: BuiltKernel
-    ) -> None:
-        work = str(cache.folder / "work" / built.key).encode()
+    def test_no_path_of_the_host_is_in_their_debug_information(self, plain: ModuleSet, shared: Lab) -> None:
+        work = str(shared.cache.folder / "work" / shared.built.key).encode()
         assert work not in module_of(plain, "erofs").read_bytes()
 
-    def test_the_working_folder_is_gone(self, plain: ModuleSet, cache: Cache) -> None:
-        assert list((cache.folder / "work").iterdir()) == []
+    def test_the_working_folder_is_gone(self, plain: ModuleSet, shared: Lab) -> None:
+        assert list((shared.cache.folder / "work").iterdir()) == []
 
-    def test_they_are_built_once(
-        self, plain: ModuleSet, built: BuiltKernel, cache: Cache, made_targets: MadeTargets
-    ) -> None:
-        assert build_modules_under_test(built, (), cache) == plain
-        assert made_targets() == []
+    def test_they_are_built_once(self, built: BuiltKernel, cache: Cache, made_targets: MadeTargets) -> None:
+        first = build_modules_under_test(built, (), cache)
+        assert build_modules_under_test(built, (), cache) == first
+        assert made_targets().count("modules") == 1
 
-    def test_an_edit_builds_them_again(self, plain: ModuleSet, kernel: Kernel, cache: Cache, tree: Path) -> None:
+    def test_an_edit_builds_them_again(self, built: BuiltKernel, cache: Cache, tree: Path) -> None:
+        build_modules_under_test(built, (), cache)
         edit(tree / "fs/erofs/super.c", "int erofs_two(void)\n{\n\treturn 2;\n}\n")
-        again = build_modules_under_test(build_kernel(kernel, cache), (), cache)
+        again = build_modules_under_test(build_kernel(built.kernel, cache), (), cache)
         assert calls(module_of(again, "erofs"), "erofs_two")
 
 
 class TestVariant:
-    def test_the_fix_is_gone_from_its_module(self, built: BuiltKernel, cache: Cache, fix: Fix) -> None:
-        variant = build_modules_under_test(built, [fix], cache)
+    def test_the_fix_is_gone_from_its_module(self, variant: ModuleSet) -> None:
         assert not calls(module_of(variant, "cachefiles"), "put_cred")
         assert "-\tput_cred(cache);" in variant.diff
 
-    def test_the_plain_modules_keep_it(self, built: BuiltKernel, cache: Cache, fix: Fix) -> None:
-        build_modules_under_test(built, [fix], cache)
-        assert calls(module_of(build_modules_under_test(built, (), cache), "cachefiles"), "put_cred")
+    def test_the_plain_modules_keep_it(self, variant: ModuleSet, plain: ModuleSet) -> None:
+        assert calls(module_of(plain, "cachefiles"), "put_cred")
 
-    def test_the_other_modules_are_those_of_the_plain_kernel(
-        self, built: BuiltKernel, cache: Cache, fix: Fix
-    ) -> None:
-        plain = build_modules_under_test(built, (), cache)
-        variant = build_modules_under_test(built, [fix], cache)
+    def test_the_other_modules_are_those_of_the_plain_kernel(self, variant: ModuleSet, plain: ModuleSet) -> None:
         assert [file.stem for file in variant.files] == [file.stem for file in plain.files]
         assert module_of(variant, "erofs").read_bytes() == module_of(plain, "erofs").read_bytes()
 
-    def test_the_tree_itself_is_left_alone(self, built: BuiltKernel, cache: Cache, fix: Fix, tree: Path) -> None:
-        before = (tree / fix.files[0]).read_text()
-        build_modules_under_test(built, [fix], cache)
-        assert (tree / fix.files[0]).read_text() == before
+    def test_the_tree_itself_is_left_alone(self, variant: ModuleSet, shared: Lab) -> None:
+        assert "put_cred(cache);\n\treturn ret;" in (shared.built.tree.path / "fs/cachefiles/cache.c").read_text()
 
     def test_another_unfix_is_another_variant(self, built: BuiltKernel, cache: Cache, fix: Fix) -> None:
         before = build_modules_under_test(built, [fix], cache)
-        fix.unfix.write_text(
-            fix.unfix.read_text().replace("-put_cred(cache);", "-put_cred(cache);\n+get_cred(cache);")
-        )
+        fix.unfix.write_text(f"// Another comment.\n{fix.unfix.read_text()}")
         assert build_modules_under_test(built, [fix], cache).folder != before.folder
 
     def test_an_unfix_that_does_not_apply_leaves_no_entry(self, built: BuiltKernel, cache: Cache, fix: Fix) -> None:

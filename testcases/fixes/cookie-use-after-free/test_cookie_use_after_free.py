@@ -11,22 +11,30 @@ from harness.provoke import (
     OndemandDaemon,
     delay,
     erofs_image,
-    mount_in_background,
+    in_background,
+    mount_command,
     mount_scratch,
     wait_until_no_cache,
 )
 
-WINDOW_MS = 2000
+# Released long before: as soon as the withdrawal waits for the volume.
+HOLD_MS = 300_000
+# With the fix the withdrawal waits for this one; without it, it frees the volume meanwhile.
+WINDOW_MS = 3000
 
 
 def test_a_cookie_keeps_its_volume_while_its_cache_goes(guest: Guest) -> None:
     image = erofs_image(guest, "image")
     daemon = OndemandDaemon(guest, mount_scratch(guest), {"image": image})
+    guest.run("mkdir /m")
     with (
-        delay(guest, "cachefiles_lookup_cookie", milliseconds=WINDOW_MS) as lookup,
+        delay(guest, "cachefiles_lookup_cookie", milliseconds=HOLD_MS) as lookup,
         delay(guest, "cachefiles_withdraw_cookie", milliseconds=WINDOW_MS),
+        delay(guest, "fscache_withdraw_volume", milliseconds=0) as withdrawal,
     ):
-        mount_in_background(guest, "image")
+        in_background(guest, *mount_command("image"))
         lookup.wait_for_visitor()
-        daemon.tell("exit")
+        daemon.begin_to_stop()
+        withdrawal.wait_for_call()
+        lookup.release()
         wait_until_no_cache(guest)

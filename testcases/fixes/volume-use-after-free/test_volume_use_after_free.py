@@ -1,10 +1,10 @@
 # SPDX-License-Identifier: GPL-2.0-only
 """522018a0de6b: a volume that is being withdrawn from its cache must not be freed meanwhile.
 
-A mount of an image without a superblock fails, and gives up its volume. While the last step of
-that is held up, the daemon ends and closing /dev/cachefiles withdraws the cache with its volumes.
-Without the fix the withdrawal waits on a volume that it holds no reference to: the mount frees it
-and wakes the waiter, which looks at it once more.
+A daemon dies while a mount waits for the superblock. Closing /dev/cachefiles withdraws the
+cache and its volumes; the failing mount gives up its volume at the same time. The withdrawal is held up
+when it begins to wait for the volume. Without the fix it holds no reference, the mount frees the
+volume meanwhile, and the withdrawal goes on with memory that is gone.
 """
 
 from harness.guest import Guest
@@ -12,23 +12,26 @@ from harness.provoke import (
     OndemandDaemon,
     delay,
     erofs_image,
-    mount_in_background,
+    holds_within,
+    in_background,
+    mount_command,
     mount_scratch,
-    wait_until,
     wait_until_no_cache,
 )
 
-WINDOW_MS = 2000
-# Columns of /proc/fs/fscache/volumes: VOLUME REF nCOOK ACC FL CACHE KEY. No reference is left, and
-# the freeing task and the cache each hold an access.
-BEING_FREED = "awk '$2 == 0 && $4 == 2 { found = 1 } END { exit !found }' /proc/fs/fscache/volumes"
+# Released long before.
+HOLD_MS = 300_000
+VOLUME_GONE = "! tail -n +3 /proc/fs/fscache/volumes | grep -q ."
 
 
 def test_a_volume_outlives_its_withdrawal(guest: Guest) -> None:
     image = erofs_image(guest, "image")
-    daemon = OndemandDaemon(guest, mount_scratch(guest), {"image": image}, on=["read:1=zeros"])
-    with delay(guest, "cachefiles_free_volume", milliseconds=WINDOW_MS):
-        mount_in_background(guest, "image")
-        wait_until(guest, BEING_FREED)
-        daemon.tell("exit")
+    OndemandDaemon(guest, mount_scratch(guest), {"image": image}, on=["read:1=exit"])
+    guest.run("mkdir /m")
+    with delay(guest, "fscache_withdraw_volume", milliseconds=HOLD_MS, times=1) as withdrawal:
+        in_background(guest, *mount_command("image"))
+        withdrawal.wait_for_visitor()
+        # With the fix the withdrawal keeps the volume, however long it takes.
+        holds_within(guest, VOLUME_GONE, seconds=3)
+        withdrawal.release()
         wait_until_no_cache(guest)

@@ -1,0 +1,198 @@
+# SPDX-License-Identifier: GPL-2.0-only
+"""``harness run`` and ``harness prove`` from end to end, on a fake QEMU: what they print, leave and end with."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+from xml.etree import ElementTree
+
+import pytest
+
+from harness import host
+from harness.tests import front_door
+from harness.tests.conftest import Ground
+from harness.tests.fake_project import FIX, KERNEL, TITLE
+from harness.tests.fake_qemu import HANGS, Boot, FakeQemu, Reply, Start, Then, leak_report
+from harness.tests.processes import PATIENCE, Ended, HarnessCommand, holds
+
+CANARIES = GOOD = Boot()
+LEAKING = Boot(leaks=leak_report("cachefiles_add_cache"))
+LEAKING_ELSEWHERE = Boot(leaks=leak_report("cachefiles_other"))
+HANGING = Boot(replies=(Reply("^workload$", then=Then.HANG),))
+
+
+@pytest.fixture
+def here(ground: Ground, qemu: FakeQemu, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """The shared fake checkout is the one that the command works on."""
+    monkeypatch.setattr(host, "project_folder", lambda: ground.project)
+    monkeypatch.setenv("HARNESS_CACHE", str(ground.cache))
+    return ground.project
+
+
+def junit_cases(project: Path) -> list[tuple[str, list[str]]]:
+    """Name and elements of each test case of the latest JUnit file."""
+    cases = ElementTree.parse(project / "runs/latest/junit.xml").iter("testcase")
+    return [(case.get("name", ""), [child.tag for child in case if child.tag != "system-out"]) for case in cases]
+
+
+def results(project: Path) -> dict[str, Any]:
+    record: dict[str, Any] = json.loads((project / "runs/latest/results.json").read_text())
+    return record
+
+
+class TestRun:
+    def run(self, harness_command: HarnessCommand, *words: str) -> Ended:
+        return harness_command("run", FIX, "--kernel", KERNEL, *words)
+
+    def test_a_case_that_passes_ends_with_0(self, harness_command: HarnessCommand, here: Path) -> None:
+        ended = self.run(harness_command, "--json")
+        assert ended.status == 0
+        record = json.loads(ended.output)
+        (result,) = record["results"]
+        assert (result["outcome"], result["kernel"]) == ("pass", KERNEL)
+        assert record["session"]["canaries_seen"] is True
+        assert record["session"]["kernel_release"] == "6.1.0-fake"
+        assert [tags for _, tags in junit_cases(here)] == [[]]
+        assert str(here / "runs") in ended.errors
+
+    @pytest.mark.usefixtures("canaries_seen")
+    def test_a_kernel_that_fails_ends_with_1(
+        self, harness_command: HarnessCommand, here: Path, qemu: FakeQemu
+    ) -> None:
+        qemu.play(LEAKING)
+        ended = self.run(harness_command)
+        assert ended.status == 1
+        assert "leak" in ended.output
+        assert [tags for _, tags in junit_cases(here)] == [["failure"]]
+
+    def test_canaries_that_are_not_seen_end_with_3(
+        self, harness_command: HarnessCommand, here: Path, qemu: FakeQemu
+    ) -> None:
+        qemu.play(Boot(sees_canaries=False))
+        ended = self.run(harness_command)
+        assert ended.status == 3
+        assert results(here)["session"]["canaries_seen"] is False
+        assert results(here)["results"][0]["outcome"] == "lab-error"
+        assert [tags for _, tags in junit_cases(here)] == [["error"]]
+
+    @pytest.mark.usefixtures("canaries_seen")
+    def test_repeating_until_a_failure_stops_at_it(
+        self, harness_command: HarnessCommand, here: Path, qemu: FakeQemu
+    ) -> None:
+        qemu.play(GOOD, LEAKING)
+        ended = self.run(harness_command, "--until-fail", "--json")
+        assert ended.status == 1
+        first, second = json.loads(ended.output)["results"]
+        assert (first["outcome"], second["outcome"]) == ("pass", "leak")
+        assert (first["repetition"], second["repetition"]) == (1, 2)
+        assert first["evidence"] != second["evidence"]
+
+    def test_a_test_file_that_cannot_be_read_ends_with_2(
+        self, harness_command: HarnessCommand, here: Path, tmp_path: Path
+    ) -> None:
+        file = tmp_path / "test_broken.py"
+        file.write_text("import no_such_module\n")
+        ended = harness_command("run", file, "--kernel", KERNEL)
+        assert ended.status == 2
+        assert "no_such_module" in ended.errors
+        assert [tags for _, tags in junit_cases(here)] == [["error"]]
+
+    def test_a_selection_without_test_cases_ends_with_2(
+        self, harness_command: HarnessCommand, here: Path, tmp_path: Path
+    ) -> None:
+        ended = harness_command("run", tmp_path / "qemu", "--kernel", KERNEL)
+        assert ended.status == 2
+        assert "no test case matches" in ended.errors
+
+
+class TestProve:
+    def prove(self, harness_command: HarnessCommand) -> Ended:
+        return harness_command("prove", "--kernel", KERNEL, "--json")
+
+    def test_a_bug_that_appears_only_without_its_fix_is_proven(
+        self, harness_command: HarnessCommand, here: Path, qemu: FakeQemu
+    ) -> None:
+        qemu.play(CANARIES, GOOD, LEAKING)
+        ended = self.prove(harness_command)
+        assert ended.status == 0
+        (proof,) = json.loads(ended.output)["proofs"]
+        assert (proof["fix"], proof["verdict"]) == (FIX, "proven")
+        assert proof["without_fix"]["findings"][0]["title"] == TITLE
+        assert [tags for _, tags in junit_cases(here)] == [[]]
+
+    @pytest.mark.usefixtures("canaries_seen")
+    def test_another_report_is_the_wrong_signature_and_ends_with_1(
+        self, harness_command: HarnessCommand, here: Path, qemu: FakeQemu
+    ) -> None:
+        qemu.play(GOOD, LEAKING_ELSEWHERE)
+        ended = self.prove(harness_command)
+        assert ended.status == 1
+        assert json.loads(ended.output)["proofs"][0]["verdict"] == "wrong signature"
+        assert [tags for _, tags in junit_cases(here)] == [["failure"]]
+
+    @pytest.mark.usefixtures("canaries_seen")
+    def test_a_guest_that_cannot_be_had_is_inconclusive_and_ends_with_3(
+        self, harness_command: HarnessCommand, here: Path, qemu: FakeQemu
+    ) -> None:
+        qemu.play(Boot(Start.REFUSED))
+        ended = self.prove(harness_command)
+        assert ended.status == 3
+        assert json.loads(ended.output)["proofs"][0]["verdict"] == "inconclusive"
+        assert [tags for _, tags in junit_cases(here)] == [["error"]]
+
+
+class TestSignals:
+    @pytest.fixture
+    def command(self, here: Path, qemu: FakeQemu, tmp_path: Path) -> Iterator[subprocess.Popen[bytes]]:
+        """``harness run`` in a process of its own, whose guest hangs in its workload."""
+        qemu.play(HANGING)
+        words = [sys.executable, "-m", "harness.tests.front_door", "run", FIX, "--kernel", KERNEL]
+        with (tmp_path / "errors").open("wb") as errors:
+            process = subprocess.Popen(
+                words,
+                stdout=subprocess.DEVNULL,
+                stderr=errors,
+                env={**os.environ, front_door.VARIABLE: str(here)},
+                start_new_session=True,
+            )
+        assert holds(lambda: (qemu.folder / HANGS).exists() or process.poll() is not None)
+        yield process
+        process.kill()
+        process.wait()
+
+    @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+    def test_an_interrupted_run_ends_with_130_and_leaves_valid_files(
+        self, command: subprocess.Popen[bytes], here: Path, number: signal.Signals
+    ) -> None:
+        command.send_signal(number)
+        assert command.wait(PATIENCE) == 130
+        assert ("session", ["error"]) in junit_cases(here)
+        assert results(here)["trouble"] == "interrupted"
+
+    @pytest.mark.xfail(
+        strict=True,
+        reason="the fixture guest concludes the interrupted case as if it had ended well, and typer ends quietly",
+    )
+    def test_a_case_that_was_interrupted_does_not_count_as_passed(
+        self, command: subprocess.Popen[bytes], here: Path, tmp_path: Path
+    ) -> None:
+        command.send_signal(signal.SIGINT)
+        command.wait(PATIENCE)
+        assert "pass" not in [result["outcome"] for result in results(here)["results"]]
+        assert "interrupted" in (tmp_path / "errors").read_text()
+
+    def test_a_killed_run_takes_its_guest_along(self, command: subprocess.Popen[bytes], tmp_path: Path) -> None:
+        command.kill()
+        command.wait(PATIENCE)
+        # That no guest is left is what the fixture asserts at the end. The sockets' folder cannot be cleared.
+        for folder in (tmp_path / "scratch").glob("lab-*"):
+            for file in folder.iterdir():
+                file.unlink()
+            folder.rmdir()

@@ -1,0 +1,373 @@
+# SPDX-License-Identifier: GPL-2.0-only
+"""A job goes in, a result comes out: each way a guest can go, on a fake QEMU."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+from pathlib import Path
+from unittest import mock
+
+import pytest
+
+from harness import guest as guests
+from harness import lab as labs
+from harness.errors import LabError, UserError
+from harness.guest import Guest, Keys
+from harness.judge import CaseSkipped
+from harness.lab import Lab, Settings, case_folder, run_job
+from harness.model import Job, Outcome, Result, Stage
+from harness.tests.conftest import Ground
+from harness.tests.fake_project import FIX, KERNEL
+from harness.tests.fake_qemu import (
+    PANIC_TITLE,
+    READY,
+    Boot,
+    FakeQemu,
+    Reply,
+    Ssh,
+    Start,
+    Then,
+    kasan_report,
+    leak_report,
+)
+from harness.vm import Accelerator, VirtualMachine
+
+JOB = Job(f"testcases/fixes/{FIX}/test_lost_put.py::test_it", KERNEL)
+#: What a bug prints on the console or in kmemleak's file.
+KASAN, KASAN_TITLE = kasan_report("cachefiles_read"), "KASAN: use-after-free Read in cachefiles_read"
+LEAK, LEAK_TITLE = leak_report("cachefiles_add_cache"), "memory leak in cachefiles_add_cache"
+EVIDENCE = {
+    "console.log",
+    "findings.json",
+    "findings.txt",
+    "kernel.config",
+    "qemu.command",
+    "qemu.log",
+    "repeat.command",
+    "result.json",
+    "unfix.diff",
+}
+
+CHANNEL_CLOSES_FIRST = (
+    "Guest.try_run takes a channel that closed without an exit status for a failed command "
+    "when the end of QEMU is noticed only afterwards"
+)
+
+RunWorkload = Callable[..., Result]
+pytestmark = pytest.mark.usefixtures("qemu")
+
+
+@pytest.fixture
+def lab(ground: Ground, tmp_path: Path) -> Lab:
+    """A lab with everything built."""
+    return Lab(Settings(ground.project, ground.cache, kernel=KERNEL), tmp_path / "run")
+
+
+@pytest.fixture
+def run(lab: Lab, canaries_seen: None) -> RunWorkload:
+    """Runs a command, or a function, in a guest as a job, and returns the result."""
+
+    def run_workload(workload: str | Callable[[Guest], object] = "workload", job: Job = JOB) -> Result:
+        def work(booted: Guest) -> None:
+            if isinstance(workload, str):
+                booted.run(workload)
+            else:
+                workload(booted)
+
+        return run_job(lab, job, case_folder(lab.folder, job), work)
+
+    return run_workload
+
+
+@pytest.fixture
+def little_patience(monkeypatch: pytest.MonkeyPatch) -> None:
+    """What never comes is waited for only shortly."""
+    monkeypatch.setattr(labs, "_BOOT_SECONDS", 0.05)
+    monkeypatch.setattr(labs, "_SSH_SECONDS", 0.05)
+
+
+def raising(error: Exception) -> Callable[[Guest], object]:
+    def work(_guest: Guest) -> None:
+        raise error
+
+    return work
+
+
+class TestOutcomes:
+    def test_a_workload_that_ends_well_passes(self, run: RunWorkload) -> None:
+        result = run(lambda booted: booted.path_counters.update(hits=3))
+        assert (result.outcome, result.stage, result.message) == (Outcome.PASS, Stage.SCAN, "")
+        assert result.path_counters == {"hits": 3}
+        assert (result.accelerator, result.machine, result.boot_attempts) == ("tcg", "microvm", 1)
+
+    @pytest.mark.xfail(strict=True, reason="CaseRun forgets the workload's time once another stage began")
+    def test_the_time_of_each_stage_is_kept(self, run: RunWorkload) -> None:
+        assert set(run().durations) == {"build", "image", "boot", "load", "workload", "scan"}
+
+    def test_an_exception_of_the_workload_becomes_its_outcome(self, run: RunWorkload) -> None:
+        result = run(raising(CaseSkipped("not here")))
+        assert (result.outcome, result.message) == (Outcome.SKIP, "not here")
+
+    def test_a_failing_command_fails(self, run: RunWorkload, qemu: FakeQemu) -> None:
+        qemu.play(Boot(replies=(Reply("^workload$", errors="no such thing\n", status=3),)))
+        result = run()
+        assert result.outcome is Outcome.FAIL
+        assert result.message == "'workload' ended with 3 and said: no such thing"
+
+    def test_a_report_on_the_console_is_a_crash(self, run: RunWorkload, qemu: FakeQemu) -> None:
+        qemu.play(Boot(replies=(Reply("^workload$", console=KASAN),)))
+        result = run()
+        assert (result.outcome, result.message) == (Outcome.CRASH, KASAN_TITLE)
+
+    def test_a_leak_is_a_leak(self, run: RunWorkload, qemu: FakeQemu) -> None:
+        qemu.play(Boot(leaks=LEAK))
+        result = run()
+        assert (result.outcome, result.stage, result.message) == (Outcome.LEAK, Stage.SCAN, LEAK_TITLE)
+
+    def test_leaks_are_not_looked_for_where_nobody_wants_to(
+        self, ground: Ground, tmp_path: Path, qemu: FakeQemu, canaries_seen: None
+    ) -> None:
+        qemu.play(Boot(leaks=LEAK))
+        settings = Settings(ground.project, ground.cache, kernel=KERNEL, kmemleak=False)
+        lab = Lab(settings, tmp_path / "run")
+        assert run_job(lab, JOB, case_folder(lab.folder, JOB), lambda _: None).outcome is Outcome.PASS
+
+    @pytest.mark.xfail(strict=True, reason=CHANNEL_CLOSES_FIRST)
+    def test_a_guest_that_resets_itself_is_a_crash(self, run: RunWorkload, qemu: FakeQemu) -> None:
+        qemu.play(Boot(replies=(Reply("^workload$", then=Then.RESET),)))
+        result = run()
+        assert result.outcome is Outcome.CRASH
+        assert "reset itself" in result.message
+
+    @pytest.mark.xfail(strict=True, reason=CHANNEL_CLOSES_FIRST)
+    def test_a_qemu_that_is_killed_is_a_lab_error(self, run: RunWorkload, qemu: FakeQemu) -> None:
+        qemu.play(Boot(replies=(Reply("^workload$", then=Then.KILLED),)))
+        result = run()
+        assert (result.outcome, result.stage) == (Outcome.LAB_ERROR, Stage.WORKLOAD)
+        assert "ended from outside by SIGKILL" in result.message
+
+    def test_a_command_that_does_not_end_is_a_hang(self, run: RunWorkload, qemu: FakeQemu) -> None:
+        qemu.play(Boot(replies=(Reply("^workload$", then=Then.HANG),)))
+        result = run(lambda booted: booted.run("workload", timeout=0.01))
+        assert (result.outcome, result.stage) == (Outcome.HANG, Stage.WORKLOAD)
+        assert "'workload' did not end within" in result.message
+
+    def test_a_panic_while_leaks_are_looked_for_is_a_crash(self, run: RunWorkload, qemu: FakeQemu) -> None:
+        qemu.play(Boot(replies=(Reply("echo scan", then=Then.PANIC),)))
+        result = run()
+        assert (result.outcome, result.stage, result.message) == (Outcome.CRASH, Stage.SCAN, PANIC_TITLE)
+
+    def test_modules_that_do_not_load_are_a_lab_error(self, run: RunWorkload, qemu: FakeQemu) -> None:
+        qemu.play(Boot(replies=(Reply("modprobe", errors="modprobe: invalid module format\n", status=1),)))
+        result = run()
+        assert (result.outcome, result.stage) == (Outcome.LAB_ERROR, Stage.LOAD)
+        assert "invalid module format" in result.message
+
+    def test_a_panic_while_modules_load_is_a_crash(self, run: RunWorkload, qemu: FakeQemu) -> None:
+        qemu.play(Boot(replies=(Reply("modprobe", then=Then.PANIC),)))
+        result = run()
+        assert (result.outcome, result.stage, result.message) == (Outcome.CRASH, Stage.LOAD, PANIC_TITLE)
+
+
+class TestBoot:
+    @pytest.mark.usefixtures("little_patience")
+    def test_a_guest_that_never_boots_is_a_lab_error_after_a_second_attempt(
+        self, run: RunWorkload, qemu: FakeQemu
+    ) -> None:
+        qemu.play(Boot(Start.SILENT))
+        result = run()
+        assert (result.outcome, result.stage, result.boot_attempts) == (Outcome.LAB_ERROR, Stage.BOOT, 2)
+        assert "did not come up" in result.message
+        assert "console.log" in result.message
+        assert len(qemu.pids()) == 2
+
+    def test_a_guest_that_boots_at_the_second_attempt_passes_and_the_first_is_counted(
+        self, run: RunWorkload, qemu: FakeQemu, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        # The second attempt needs a moment on a busy machine; the first is hopeless after any time.
+        monkeypatch.setattr(labs, "_BOOT_SECONDS", 0.1)
+        qemu.play(Boot(Start.SILENT), Boot())
+        result = run()
+        assert (result.outcome, result.boot_attempts) == (Outcome.PASS, 2)
+        evidence = Path(result.evidence)
+        assert READY.strip() not in (evidence / "first-attempt-console.log").read_text()
+        assert READY.strip() in (evidence / "console.log").read_text()
+
+    def test_a_kernel_that_panics_while_booting_is_a_crash_and_not_tried_again(
+        self, run: RunWorkload, qemu: FakeQemu
+    ) -> None:
+        qemu.play(Boot(Start.PANICS))
+        result = run()
+        assert (result.outcome, result.stage, result.boot_attempts) == (Outcome.CRASH, Stage.BOOT, 1)
+        assert result.message == PANIC_TITLE
+
+    def test_a_guest_that_resets_while_booting_is_tried_again(self, run: RunWorkload, qemu: FakeQemu) -> None:
+        qemu.play(Boot(Start.RESETS), Boot())
+        assert run().boot_attempts == 2
+
+    def test_a_qemu_that_refuses_is_a_lab_error_with_its_own_words(self, run: RunWorkload, qemu: FakeQemu) -> None:
+        qemu.play(Boot(Start.REFUSED))
+        result = run()
+        assert (result.outcome, result.stage) == (Outcome.LAB_ERROR, Stage.BOOT)
+        assert "failed to initialize kvm: Permission denied" in result.message
+
+    @pytest.mark.usefixtures("little_patience")
+    @pytest.mark.parametrize(
+        ("ssh", "said"), [(Ssh.SILENT, "SSH server does not answer"), (Ssh.WRONG_HOST_KEY, "is not the guest's")]
+    )
+    def test_an_ssh_server_that_is_of_no_use_is_a_lab_error(
+        self, run: RunWorkload, qemu: FakeQemu, monkeypatch: pytest.MonkeyPatch, ssh: Ssh, said: str
+    ) -> None:
+        monkeypatch.setattr(labs, "_BOOT_SECONDS", 5.0)
+        if ssh is Ssh.WRONG_HOST_KEY:
+            monkeypatch.setattr(labs, "_SSH_SECONDS", 5.0)
+        qemu.play(Boot(ssh=ssh))
+        result = run()
+        assert (result.outcome, result.stage) == (Outcome.LAB_ERROR, Stage.BOOT)
+        assert said in result.message
+
+    def test_garbage_and_endless_lines_on_the_console_do_no_harm(self, run: RunWorkload, qemu: FakeQemu) -> None:
+        qemu.play(Boot(chatter="\x1b[2J\x00\udcff\r\n" + "x" * 200_000 + "\n"))
+        result = run()
+        assert (result.outcome, result.findings) == (Outcome.PASS, ())
+        assert (Path(result.evidence) / "console.log").stat().st_size > 200_000
+
+    def test_a_guest_that_ignores_sigterm_is_killed(
+        self, run: RunWorkload, qemu: FakeQemu, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        monkeypatch.setattr("harness.proc._GRACE", 0.05)
+        qemu.play(Boot(ignores_sigterm=True))
+        assert run().outcome is Outcome.PASS
+
+
+class TestVariants:
+    def test_a_fix_that_is_taken_out_is_in_the_evidence(self, run: RunWorkload) -> None:
+        result = run(job=Job(JOB.case, KERNEL, (FIX,)))
+        assert result.variant == f"without {FIX}"
+        assert "-\tput_cred(cache);" in (Path(result.evidence) / "unfix.diff").read_text()
+        assert f"--without {FIX}" in result.repeat_command
+
+    def test_an_unknown_fix_is_a_result_without_a_boot(self, run: RunWorkload, qemu: FakeQemu) -> None:
+        result = run(job=Job(JOB.case, KERNEL, ("no-such-fix",)))
+        assert (result.outcome, result.stage, result.boot_attempts) == (Outcome.LAB_ERROR, Stage.BUILD, 0)
+        assert "no fix named 'no-such-fix'" in result.message
+        assert qemu.pids() == []
+
+    @pytest.mark.xfail(strict=True, reason="CaseRun writes unfix.diff without errors='surrogateescape'")
+    def test_sources_that_are_not_utf_8_can_be_unfixed(
+        self, project: Path, ground: Ground, tmp_path: Path, canaries_seen: None, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        source = tmp_path / "linux/fs/cachefiles/cache.c"
+        source.write_bytes(source.read_bytes().replace(b"error:\n", b"error: /* J\xf6rn */\n"))
+        # What this test does not change comes from where it is built already.
+        monkeypatch.setattr(Lab, "image", Lab(Settings(ground.project, ground.cache), tmp_path).image)
+        lab = Lab(Settings(project, tmp_path / "cache", kernel=KERNEL), tmp_path / "run")
+        job = Job(JOB.case, KERNEL, (FIX,))
+        assert run_job(lab, job, case_folder(lab.folder, job), lambda _: None).outcome is Outcome.PASS
+
+
+class TestEvidence:
+    def test_a_panic_in_mid_command_is_a_crash_with_all_the_evidence(self, run: RunWorkload, qemu: FakeQemu) -> None:
+        qemu.play(Boot(replies=(Reply("^workload$", then=Then.PANIC),)))
+        result = run()
+        assert (result.outcome, result.stage, result.message) == (Outcome.CRASH, Stage.WORKLOAD, PANIC_TITLE)
+        evidence = Path(result.evidence)
+        assert {file.name for file in evidence.iterdir()} >= EVIDENCE
+        assert "Kernel panic" in (evidence / "console.log").read_text()
+        assert PANIC_TITLE in (evidence / "findings.txt").read_text()
+        assert json.loads((evidence / "result.json").read_text())["outcome"] == "crash"
+
+    def test_it_is_complete_and_has_no_private_key_when_the_guest_passed(
+        self, run: RunWorkload, qemu: FakeQemu, lab: Lab
+    ) -> None:
+        evidence = Path(run().evidence)
+        assert {file.name for file in evidence.iterdir()} >= EVIDENCE
+        assert (evidence / "qemu.command").read_text().startswith("qemu-system-x86_64 ")
+        (seed,) = qemu.seeds()
+        secrets = [b"PRIVATE KEY", seed[seed.index(b"ssh-ed25519\x00\x00\x00\x40") + 15 :][:32]]
+        for file in [file for file in lab.folder.rglob("*") if file.is_file()]:
+            assert not any(secret in file.read_bytes() for secret in secrets), file
+
+
+class TestCanaries:
+    def test_canaries_that_are_seen_are_looked_for_once_a_session(self, lab: Lab, qemu: FakeQemu) -> None:
+        assert [lab.canary_trouble(), lab.canary_trouble()] == ["", ""]
+        assert lab.session().canaries_seen is True
+        assert len(qemu.pids()) == 1
+
+    def test_a_canary_that_stays_unseen_voids_every_result(self, lab: Lab, qemu: FakeQemu) -> None:
+        qemu.play(Boot(sees_canaries=False))
+        results = [run_job(lab, JOB, case_folder(lab.folder, JOB), lambda _: None) for _ in range(2)]
+        assert {result.outcome for result in results} == {Outcome.LAB_ERROR}
+        assert "canary not seen: lab_canary_leak, lab_canary_use_after_free" in results[0].message
+        assert lab.session().canaries_seen is False
+        assert len(qemu.pids()) == 1
+
+    def test_a_canary_guest_that_dies_voids_every_result(self, lab: Lab, qemu: FakeQemu) -> None:
+        qemu.play(Boot(replies=(Reply("lab_canary/leak", then=Then.RESET),)))
+        result = run_job(lab, JOB, case_folder(lab.folder, JOB), lambda _: None)
+        assert result.outcome is Outcome.LAB_ERROR
+        assert "the session is void: the canary guest failed" in result.message
+
+    @pytest.mark.xfail(strict=True, reason="the canary guest's boot is not tried a second time as a case's is")
+    def test_a_canary_guest_that_hangs_at_boot_is_tried_once_more(
+        self, lab: Lab, qemu: FakeQemu, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        monkeypatch.setattr(labs, "_BOOT_SECONDS", 0.1)
+        qemu.play(Boot(Start.SILENT), Boot())
+        assert lab.canary_trouble() == ""
+
+
+class TestGuest:
+    def test_streams_and_status_of_a_command_are_told_apart(self, run: RunWorkload, qemu: FakeQemu) -> None:
+        qemu.play(Boot(replies=(Reply("^workload$", "out\n", "err\n", 7),)))
+        seen: list[guests.CommandResult] = []
+        run(lambda booted: seen.append(booted.try_run("workload")))
+        assert seen == [guests.CommandResult("workload", 7, "out\n", "err\n")]
+
+    def test_a_long_output_arrives_whole(self, run: RunWorkload, qemu: FakeQemu) -> None:
+        qemu.play(Boot(replies=(Reply("^workload$", "0123456789\n" * 100_000),)))
+        seen: list[str] = []
+        run(lambda booted: seen.append(booted.run("workload")))
+        assert len(seen[0]) == 1_100_000
+
+    def test_an_unknown_lab_module_is_named_with_the_known_ones(self) -> None:
+        machine = mock.Mock(spec=VirtualMachine, console=None)
+        guest = Guest(machine, Keys.make(), 1.0, {"lab_canary": Path("lab_canary.ko")})
+        with pytest.raises(LabError, match="no module 'lab_nothing'") as caught:
+            guest.load_lab_module("lab_nothing")
+        assert "lab_canary" in caught.value.next_step
+
+
+class TestPreparation:
+    def test_a_host_without_qemu_is_told_the_package(
+        self, lab: Lab, qemu: FakeQemu, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        # Everything else is found.
+        folder = tmp_path / "without-qemu"
+        folder.mkdir()
+        for program in Path("/usr/bin").iterdir():
+            if not program.name.startswith("qemu-system-"):
+                (folder / program.name).symlink_to(program)
+        monkeypatch.setenv("PATH", str(folder))
+        with pytest.raises(UserError, match="qemu-system-x86_64 is not installed") as caught:
+            lab.prepare()
+        assert "qemu-system-x86" in caught.value.next_step
+
+    def test_a_kernel_that_cannot_be_a_guest_is_refused(self, project: Path, ground: Ground, tmp_path: Path) -> None:
+        fragment = project / "kernels/fragments/base.config"
+        fragment.write_text(fragment.read_text().replace("CONFIG_EXT4_FS=y\n", ""))
+        lab = Lab(Settings(project, tmp_path / "cache", kernel=KERNEL), tmp_path)
+        with pytest.raises(UserError, match="kernel fake cannot be a guest"):
+            lab.shape()
+
+    def test_an_accelerator_with_which_nothing_boots_is_told_with_the_reason(self, lab: Lab, qemu: FakeQemu) -> None:
+        qemu.play(Boot(Start.REFUSED))
+        assert "failed to initialize kvm" in lab._boots(Accelerator.KVM)
+
+    def test_an_accelerator_with_which_a_guest_boots_but_does_not_work_is_told(
+        self, lab: Lab, qemu: FakeQemu
+    ) -> None:
+        qemu.play(Boot(replies=(Reply("taskset", then=Then.KILLED),)))
+        assert lab._boots(Accelerator.KVM)
