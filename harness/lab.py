@@ -28,6 +28,7 @@ from harness.errors import HarnessError, LabError
 from harness.guest import Guest, GuestStopped, Keys
 from harness.model import Finding, Fix, Job, Kernel, KernelSource, Result, Session, SourceKind, Stage
 from harness.progress import activity, say
+from harness.source_lines import with_source_lines
 from harness.vm import (
     PATIENCE,
     QEMU,
@@ -288,6 +289,7 @@ class CaseRun:
         self._durations: dict[str, float] = {}
         self._stage = Stage.SOURCE
         self._attempts = 0
+        self._module_folders: tuple[Path, ...] = ()
         self._started = time.monotonic()
         self.guest: Guest | None = None
         self.result: Result | None = None
@@ -329,7 +331,7 @@ class CaseRun:
             without = self._job.without
             fixes = spec.load_fixes(lab.settings.project, without) if without else ()
             modules_under_test = lab.modules_under_test(fixes)
-            _ = lab.lab_modules
+            self._module_folders = (modules_under_test.folder, lab.lab_modules.folder)
             (self._folder / "unfix.diff").write_text(modules_under_test.diff)
             shutil.copy2(lab.built.config_file, self._folder / "kernel.config")
         with self._in_stage(Stage.IMAGE):
@@ -368,7 +370,7 @@ class CaseRun:
     def _decide(self, trouble: BaseException | None, leaks: tuple[Finding, ...]) -> Result:
         if self._stage is Stage.WORKLOAD:
             self._durations[Stage.WORKLOAD] = round(time.monotonic() - self._workload_started, 3)
-        findings = (*self._console_findings(), *leaks)
+        findings = with_source_lines((*self._console_findings(), *leaks), self._module_folders)
         if self.guest is not None and self.guest.console.log_trouble:
             trouble = LabError(f"the console could not be saved: {self.guest.console.log_trouble}")
         status = self.guest.machine.exit_status() if self.guest else None
