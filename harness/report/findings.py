@@ -115,6 +115,23 @@ def marks(finding: Finding) -> str:
     return f" ({', '.join(words)})" if words else ""
 
 
+def decoded_stacks(finding: Finding) -> str:
+    """The stacks with source lines; empty where no line is known, as the report has the same then."""
+    stacks = named_stacks(finding)
+    if not any(frame.source for _, stack in stacks for frame in stack):
+        return ""
+    return "\n\n".join(_decoded(name, stack) for name, stack in stacks)
+
+
+def _decoded(name: str, stack: Sequence[Frame]) -> str:
+    """A stack in the form of scripts/decode_stacktrace.sh, without its background."""
+    lines = [f"{name}:"]
+    for frame in [frame for frame in stack if not is_background(frame)] or stack:
+        words = [frame.function if frame.inlined else address(frame), frame.source, "[inline]" * frame.inlined]
+        lines.append(f"  {clean(' '.join(word for word in words if word))}")
+    return "\n".join(lines)
+
+
 def clean(text: str) -> str:
     """Text from a guest on one line, without control characters."""
     return without_control_characters(text).replace("\n", " ")

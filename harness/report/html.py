@@ -10,8 +10,7 @@ from pathlib import PurePath
 import jinja2
 
 from harness.model import Proof, Result, Session
-from harness.report.findings import place
-from harness.report.mail import decoded_stacks
+from harness.report.findings import decoded_stacks, place
 from harness.report.terminal import without_control_characters
 
 _ENVIRONMENT = jinja2.Environment(

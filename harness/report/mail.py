@@ -7,7 +7,7 @@ import textwrap
 from collections.abc import Iterable, Sequence
 
 from harness.model import Finding, FindingKind, Frame
-from harness.report.findings import address, clean, is_background, marks, named_stacks, place
+from harness.report.findings import clean, decoded_stacks, is_background, marks, named_stacks, place
 from harness.report.terminal import without_control_characters
 
 #: Documentation/process/email-clients.rst and the lists' custom.
@@ -102,23 +102,6 @@ def _reproduction(command: str) -> str:
     if not command:
         return _paragraph("A way to reproduce it is not known.")
     return f"To reproduce it, with cachefiles-lab:\n\n  {clean(command)}"
-
-
-def decoded_stacks(finding: Finding) -> str:
-    """The stacks with source lines; empty where no line is known, as the report has the same then."""
-    stacks = named_stacks(finding)
-    if not any(frame.source for _, stack in stacks for frame in stack):
-        return ""
-    return "\n\n".join(_decoded(name, stack) for name, stack in stacks)
-
-
-def _decoded(name: str, stack: Sequence[Frame]) -> str:
-    """A stack in the form of scripts/decode_stacktrace.sh, without what says nothing: the report has that too."""
-    lines = [f"{name}:"]
-    for frame in [frame for frame in stack if not is_background(frame)] or stack:
-        words = [frame.function if frame.inlined else address(frame), frame.source, "[inline]" * frame.inlined]
-        lines.append(f"  {clean(' '.join(word for word in words if word))}")
-    return "\n".join(lines)
 
 
 def _further(others: Sequence[Finding]) -> str:
