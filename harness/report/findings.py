@@ -24,13 +24,22 @@ _NARROWEST_COLUMN = 34
 _GUTTER = 3
 _INLINED = " [inline]"
 #: Of a source line that has a line of its own.
-_INDENT = 6
+_INDENT = 4
 #: Frames of one stack that are shown.
 _MOST_FRAMES = 18
 #: Lines of a report without a stack that are shown.
 _MOST_LINES = 12
 #: What the lab loads itself (testcases/guest/modules).
 _OWN_MODULES = "lab_"
+
+#: What a finding's own stack tells, where that is more than where the task was.
+_FIRST_STACK = {
+    FindingKind.KASAN: "fault",
+    FindingKind.KMSAN: "fault",
+    FindingKind.KFENCE: "fault",
+    FindingKind.OOPS: "fault",
+    FindingKind.MEMORY_LEAK: "leaked object's allocation",
+}
 
 #: How every system call, interrupt, kernel thread and work item begins: says nothing about the bug.
 _ENTRY = (
@@ -80,9 +89,8 @@ def address(frame: Frame) -> str:
 
 def named_stacks(finding: Finding) -> list[tuple[str, tuple[Frame, ...]]]:
     """The stacks there are, with what they tell; frames that the unwinder only guessed are left out."""
-    first = "leaked object's allocation" if finding.kind is FindingKind.MEMORY_LEAK else "fault"
     named = (
-        (first, finding.frames),
+        (_FIRST_STACK.get(finding.kind, "stack"), finding.frames),
         ("allocated", finding.allocated),
         ("freed", finding.freed),
         ("last work", finding.last_work),
@@ -187,17 +195,29 @@ def _stack_view(finding: Finding, name: str, stack: Sequence[Frame], width: int)
 
 def _frame_view(finding: Finding, frame: Frame, width: int) -> Text:
     name = f"  {clean(frame.function)}"
-    where = clean(frame.source) or (f"[{clean(frame.module)}]" if frame.module else "")
-    inlined = _INLINED if frame.inlined else ""
-    if len(where) + len(inlined) > width - _INDENT:
-        where = f".../{PurePosixPath(where).name}"
-    where += inlined
-    together = len(name) + 1 + len(where) <= width
+    if not frame.source:
+        where = _bare(frame, width - len(name))
+    elif len(name) + 1 + len(where := _located(frame, width - _INDENT)) <= width:
+        where = f" {where}"
+    else:
+        where = f"\n{' ' * _INDENT}{where}"
     style = "bold red" if is_guilty(finding, frame) else "dim" if is_background(frame) else ""
-    view = Text(name, style=style)
-    if where:
-        view.append(f"{' ' if together else chr(10) + ' ' * _INDENT}{where}", style="not bold dim")
-    return view.append("\n")
+    return Text(name, style=style).append(f"{where}\n", style="not bold dim")
+
+
+def _located(frame: Frame, room: int) -> str:
+    """Source line of a frame; without its mark, then without its folder where there is no room for them."""
+    whole = clean(frame.source)
+    mark = _INLINED if frame.inlined else ""
+    short = f".../{PurePosixPath(whole).name}"
+    return next((text for text in (whole + mark, whole, short + mark) if len(text) <= room), short)
+
+
+def _bare(frame: Frame, room: int) -> str:
+    """Offset and module of a frame without a source line, as far as there is room."""
+    whole = clean(address(frame)).removeprefix(clean(frame.function))
+    offset = whole.partition(" ")[0]
+    return whole if len(whole) <= room else offset if len(offset) <= room else ""
 
 
 def overview(findings: Sequence[Finding], width: int) -> RenderableType:

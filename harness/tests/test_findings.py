@@ -75,8 +75,17 @@ class TestTerminal:
     def test_no_line_is_wider_than_the_terminal(self, width: int) -> None:
         assert max(len(line) for line in shown(REPORT, LATER, width=width).splitlines()) <= width
 
+    def test_frames_without_a_source_line_keep_their_offset_where_there_is_room(self) -> None:
+        assert "  put_volume+0x3/0x4 [fscache]\n" in shown(REPORT, width=80)
+        frame = Frame("a_function_with_a_rather_long_name", 0x100, 0x200, "fscache")
+        assert "+0x100" not in shown(replace(REPORT, allocated=(frame,)), width=114)
+
+    def test_a_long_source_line_loses_its_folder(self) -> None:
+        frame = Frame("f", 1, 2, source="include/linux/atomic/very/deep/atomic-instrumented.h:27")
+        assert ".../atomic-instrumented.h:27" in shown(replace(REPORT, allocated=(frame,)), width=120)
+
     def test_guesses_of_the_unwinder_are_left_out(self) -> None:
-        assert shown(REPORT, width=80).count("  withdraw ") == 1
+        assert shown(REPORT, width=80).count("  withdraw") == 1
 
     def test_background_is_dimmed_and_the_guilty_function_is_not(self) -> None:
         lines = shown(REPORT, width=80, colour=True).splitlines()
