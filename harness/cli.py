@@ -4,7 +4,9 @@
 from __future__ import annotations
 
 import contextlib
+import datetime
 import json
+import os
 import signal
 import sys
 import traceback
@@ -13,24 +15,22 @@ from pathlib import Path
 from typing import Annotated
 
 import typer
-from rich.console import Console
 
 from harness import __version__, doctor, host, interactive, parse_command, spec
 from harness import prove as proving
 from harness.errors import HarnessError, UserError
 from harness.lab import Lab, Settings
-from harness.model import Fix, Outcome, Result, Verdict
-from harness.progress import say
+from harness.model import Fix, Outcome, Proof, Result, Verdict
+from harness.parse_command import Form, Parsing
+from harness.progress import results_console, say
 from harness.pytest_plugin import LabSession, run_cases
 from harness.report import as_json
+from harness.report.findings import failures_view
 from harness.report.terminal import proof_table, result_line, result_table
 from harness.runs import RunFolder
 
 #: Exit codes; docs/architecture.md, "Exit codes".
 GOOD, KERNEL_FAILED, IMPOSSIBLE, LAB_BROKE, INTERRUPTED = 0, 1, 2, 3, 130
-
-#: Columns of a table that goes to a file or a pipe.
-_PLAIN_WIDTH = 150
 
 app = typer.Typer(
     name="harness",
@@ -88,12 +88,6 @@ def _exit_code(results: Sequence[Result]) -> int:
     return GOOD if outcomes <= {Outcome.PASS, Outcome.SKIP} else KERNEL_FAILED
 
 
-def _results_console() -> Console:
-    """Standard output; wide enough for tables where it is no terminal that knows its width."""
-    console = Console(highlight=False)
-    return console if console.is_terminal else Console(highlight=False, width=_PLAIN_WIDTH)
-
-
 def _files(run: RunFolder) -> None:
     say(f"JUnit:  {run.junit}")
     say(f"report: {run.html}")
@@ -145,7 +139,8 @@ def run(
     if as_json_:
         print(as_json.document(folder.results, (), lab.session()), end="")
     else:
-        _results_console().print(result_table(folder.results))
+        console = results_console()
+        console.print(result_table(folder.results), failures_view(folder.results, console.width))
     _files(folder)
     raise typer.Exit(_exit_code(folder.results))
 
@@ -200,12 +195,19 @@ def prove(
     if as_json_:
         print(as_json.document(folder.results, proofs, lab.session()), end="")
     else:
-        _results_console().print(proof_table(proofs))
+        console = results_console()
+        console.print(proof_table(proofs), failures_view(_unproven(proofs), console.width))
     _files(folder)
     if all(proof.verdict is Verdict.PROVEN for proof in proofs):
         raise typer.Exit(GOOD)
     broke = any(result.outcome is Outcome.LAB_ERROR for result in folder.results)
     raise typer.Exit(LAB_BROKE if broke else KERNEL_FAILED)
+
+
+def _unproven(proofs: Sequence[Proof]) -> list[Result]:
+    """The results of the proofs that failed: where a bug shows only without its fix, nothing did."""
+    failed = [proof for proof in proofs if proof.verdict is not Verdict.PROVEN]
+    return [result for proof in failed for result in (proof.with_fix, proof.without_fix) if result is not None]
 
 
 @app.command()
@@ -280,11 +282,46 @@ def doctor_(as_json_: JsonOption = False) -> None:
 
 @app.command()
 def parse(
-    files: Annotated[list[Path], typer.Argument(help="Kernel logs: console, dmesg, journal; - for standard input.")],
-    as_json_: JsonOption = False,
+    files: Annotated[
+        list[Path],
+        typer.Argument(help="Kernel logs: console, dmesg, journal, kmemleak's file; - for standard input."),
+    ],
+    modules: Annotated[
+        list[Path] | None,
+        typer.Option(
+            "--modules", metavar="DIR", help="Modules (*.ko) of the log's kernel, for source lines (repeatable)."
+        ),
+    ] = None,
+    suppressions: Annotated[
+        Path | None,
+        typer.Option("--suppressions", metavar="FILE", help="Known noise. Default: testcases/suppressions.yaml."),
+    ] = None,
+    mail: Annotated[
+        bool, typer.Option("--mail", help="The first report of each file as a mail to a kernel list.")
+    ] = False,
+    as_json_: Annotated[bool, typer.Option("--json", help="One JSON object for each file, one a line.")] = False,
 ) -> None:
-    """Find what is wrong in kernel logs, and name it as the field does."""
-    raise typer.Exit(parse_command.parse_files(files, as_json_))
+    """Find what is wrong in kernel logs, and name it as the field does.
+
+    Exit codes: 0 all files were read, whatever is in them; 2 one could not be read.
+    """
+    if mail and as_json_:
+        raise UserError("--mail and --json exclude each other", "choose one of them")
+    form = Form.MAIL if mail else Form.JSON if as_json_ else Form.TEXT
+    known = spec.load_suppressions(_suppressions_file(suppressions))
+    parsing = Parsing(parse_command.checked_folders(modules or ()), known, datetime.date.today(), form)
+    raise typer.Exit(parse_command.parse_files(files, parsing))
+
+
+def _suppressions_file(chosen: Path | None) -> Path:
+    """The file that was asked for, which must be there, else the checkout's, which need not."""
+    if chosen is None:
+        with contextlib.suppress(UserError):
+            return host.project_folder() / spec.SUPPRESSIONS
+        return Path(os.devnull)
+    if not chosen.is_file():
+        raise UserError(f"{chosen}: there is no such file", "name a file with suppressions")
+    return chosen
 
 
 def _version(asked: bool) -> None:

@@ -15,6 +15,7 @@ from harness.deadline import Deadline
 from harness.errors import HarnessError
 from harness.guest import CommandOverdue, Guest, GuestStopped
 from harness.model import Finding, FindingKind, Frame, Outcome, Result
+from harness.report.findings import decoded_stacks, marks
 
 _HANGS = frozenset({FindingKind.HUNG_TASK, FindingKind.STALL, FindingKind.LOCKUP})
 _findings_adapter = pydantic.TypeAdapter(tuple[Finding, ...])
@@ -104,8 +105,14 @@ def write_findings(folder: Path, findings: Sequence[Finding]) -> None:
     """Write ``findings.json`` and, for people, ``findings.txt``."""
     encoded = _findings_adapter.dump_json(tuple(findings), indent=1)
     (folder / "findings.json").write_bytes(encoded + b"\n")
-    text = "\n\n".join(f"{finding.title}\n{'=' * len(finding.title)}\n{finding.text}" for finding in findings)
-    (folder / "findings.txt").write_text(text + "\n" if text else "")
+    text = "\n\n".join(_readable(finding) for finding in findings)
+    (folder / "findings.txt").write_text(text + "\n" if text else "", errors="backslashreplace")
+
+
+def _readable(finding: Finding) -> str:
+    heading = f"{finding.title}{marks(finding)}"
+    parts = [f"{heading}\n{'=' * len(heading)}", decoded_stacks(finding), finding.text]
+    return "\n\n".join(part for part in parts if part)
 
 
 def write_evidence(folder: Path, result: Result) -> None:

@@ -12,6 +12,7 @@ the lab as ``lab-error``.
 from __future__ import annotations
 
 import contextlib
+import datetime
 import functools
 import re
 import shutil
@@ -21,13 +22,15 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 import harness
-from harness import accel, build, host, image, judge, klog, modules, spec
+from harness import accel, build, host, image, judge, klog, modules, spec, suppressions
 from harness.cache import Cache
 from harness.deadline import Deadline
 from harness.errors import HarnessError, LabError
 from harness.guest import Guest, GuestStopped, Keys
-from harness.model import Finding, Fix, Job, Kernel, KernelSource, Result, Session, SourceKind, Stage
+from harness.model import Finding, Fix, Job, Kernel, KernelSource, Result, Session, SourceKind, Stage, Suppression
 from harness.progress import activity, say
+from harness.report.terminal import without_control_characters
+from harness.source_lines import with_source_lines
 from harness.vm import (
     PATIENCE,
     QEMU,
@@ -95,6 +98,7 @@ class Lab:
         self._canaries: bool | None = None
         self._canary_trouble = ""
         self._started = time.time()
+        self.today = datetime.date.today()
 
     @functools.cached_property
     def kernel(self) -> Kernel:
@@ -112,6 +116,11 @@ class Lab:
     def modules_under_test(self, without: Sequence[Fix] = ()) -> modules.ModuleSet:
         """The modules under test, with some fixes taken out of them."""
         return modules.build_modules_under_test(self.built, without, self.cache)
+
+    @functools.cached_property
+    def suppressions(self) -> tuple[Suppression, ...]:
+        """Known noise."""
+        return spec.load_suppressions(self.settings.project / spec.SUPPRESSIONS)
 
     @functools.cached_property
     def lab_modules(self) -> modules.ModuleSet:
@@ -162,7 +171,7 @@ class Lab:
         Raises:
             HarnessError: it cannot be made.
         """
-        _ = self.built, self.lab_modules, self.image, self.choice
+        _ = self.suppressions, self.built, self.lab_modules, self.image, self.choice
 
     @contextlib.contextmanager
     def boot(self, folder: Path, shape: MachineShape | None = None) -> Iterator[Guest]:
@@ -288,6 +297,8 @@ class CaseRun:
         self._durations: dict[str, float] = {}
         self._stage = Stage.SOURCE
         self._attempts = 0
+        self._module_folders: tuple[Path, ...] = ()
+        self._suppressions: tuple[Suppression, ...] = ()
         self._started = time.monotonic()
         self.guest: Guest | None = None
         self.result: Result | None = None
@@ -325,11 +336,12 @@ class CaseRun:
 
     def _bring_up(self) -> None:
         lab = self._lab
+        self._suppressions = lab.suppressions
         with self._in_stage(Stage.BUILD):
             without = self._job.without
             fixes = spec.load_fixes(lab.settings.project, without) if without else ()
             modules_under_test = lab.modules_under_test(fixes)
-            _ = lab.lab_modules
+            self._module_folders = (modules_under_test.folder, lab.lab_modules.folder)
             (self._folder / "unfix.diff").write_text(modules_under_test.diff)
             shutil.copy2(lab.built.config_file, self._folder / "kernel.config")
         with self._in_stage(Stage.IMAGE):
@@ -368,7 +380,7 @@ class CaseRun:
     def _decide(self, trouble: BaseException | None, leaks: tuple[Finding, ...]) -> Result:
         if self._stage is Stage.WORKLOAD:
             self._durations[Stage.WORKLOAD] = round(time.monotonic() - self._workload_started, 3)
-        findings = (*self._console_findings(), *leaks)
+        findings = self._explained((*self._console_findings(), *leaks))
         if self.guest is not None and self.guest.console.log_trouble:
             trouble = LabError(f"the console could not be saved: {self.guest.console.log_trouble}")
         status = self.guest.machine.exit_status() if self.guest else None
@@ -392,6 +404,14 @@ class CaseRun:
         )
         judge.write_evidence(self._folder, self.result)
         return self.result
+
+    def _explained(self, findings: tuple[Finding, ...]) -> tuple[Finding, ...]:
+        """Findings with source lines, known noise marked."""
+        located = with_source_lines(findings, self._module_folders)
+        sifted = suppressions.apply(located, self._suppressions, self._lab.today, self._job.kernel)
+        for note in sifted.notes:
+            say(without_control_characters(note))
+        return sifted.findings
 
     def _console_findings(self) -> tuple[Finding, ...]:
         if self.guest is not None:

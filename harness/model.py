@@ -6,6 +6,7 @@ This module imports nothing of the harness.
 
 from __future__ import annotations
 
+import datetime
 import enum
 from collections.abc import Mapping
 from dataclasses import dataclass, field
@@ -146,6 +147,23 @@ class Finding:
     start: int = 0
     end: int = 0
     text: str = ""
+
+
+@dataclass(frozen=True)
+class Suppression:
+    """Known noise: a finding that is counted and shown, but fails nothing.
+
+    Attributes:
+        title: regular expression that the whole title must match.
+        reason: why it is no bug of what is tested.
+        expires: the last day on which it holds.
+        kernel: shell pattern for the kernel's release or its name in ``kernels/``; empty for all.
+    """
+
+    title: str
+    reason: str
+    expires: datetime.date
+    kernel: str = ""
 
 
 #: Findings after which a guest cannot be trusted to do anything more.

@@ -1,24 +1,76 @@
 # SPDX-License-Identifier: GPL-2.0-only
-"""``harness parse``: findings of saved logs."""
+"""``harness parse``: findings of saved logs, as text, JSON or mail."""
 
 from __future__ import annotations
 
+import datetime
+import enum
 import json
 import sys
 from collections.abc import Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import BinaryIO
 
-from harness import klog
-from harness.model import Finding
-from harness.progress import say
+from harness import klog, suppressions
+from harness.errors import UserError
+from harness.model import Finding, Suppression
+from harness.progress import results_console, say
+from harness.report import mail
 from harness.report.as_json import encoded_findings
+from harness.report.findings import overview
 from harness.report.terminal import without_control_characters
+from harness.source_lines import with_source_lines
 
 _ALL_READ, _SOME_UNREADABLE = 0, 2
+_STANDARD_INPUT = "-"
+_CHUNK = 1 << 20
+#: kmemleak's file is read whole; a longer one is read like a log, record for record.
+_LARGEST_LEAK_FILE = 64 << 20
+#: Beside a console log in a folder of evidence (harness/judge.py, harness/lab.py).
+_REPEAT, _CONFIGURATION = "repeat.command", "kernel.config"
 
 
-def parse_files(files: Sequence[Path], as_json: bool) -> int:
+class Form(enum.Enum):
+    """How findings are printed."""
+
+    TEXT = enum.auto()
+    JSON = enum.auto()
+    MAIL = enum.auto()
+
+
+@dataclass(frozen=True)
+class Parsing:
+    """What to do with logs.
+
+    Attributes:
+        modules: folders with the modules of the logs' kernel, for source lines.
+        suppressions: known noise.
+        today: the day it is.
+        form: how to print the findings.
+    """
+
+    modules: tuple[Path, ...]
+    suppressions: tuple[Suppression, ...]
+    today: datetime.date
+    form: Form
+
+
+def checked_folders(folders: Sequence[Path]) -> tuple[Path, ...]:
+    """Folders with modules.
+
+    Raises:
+        UserError: there is none in one of them.
+    """
+    for folder in folders:
+        if not any(folder.glob("*.ko")):
+            raise UserError(
+                f"{folder}: there are no modules (*.ko) in it", "name a folder that has the log's modules"
+            )
+    return tuple(folders)
+
+
+def parse_files(files: Sequence[Path], parsing: Parsing) -> int:
     """Print what is wrong in some logs; return the exit code.
 
     A file that cannot be read is named, and the others are parsed all the same.
@@ -26,33 +78,72 @@ def parse_files(files: Sequence[Path], as_json: bool) -> int:
     status = _ALL_READ
     for file in files:
         try:
-            if str(file) == "-":
-                findings = _findings(sys.stdin.buffer)
-            else:
-                with file.open("rb") as stream:
-                    findings = _findings(stream)
+            found = _read(file)
         except OSError as error:
-            say(f"error: {file}: cannot be read ({error.strerror})")
+            say(f"error: {_shown(file)}: cannot be read ({error.strerror or error})")
             status = _SOME_UNREADABLE
             continue
-        if not findings:
-            say(f"note: {file}: nothing is reported in it")
-        print(_as_json(file, findings) if as_json else _as_text(file, findings))
+        if not found:
+            say(f"note: {_shown(file)}: nothing is reported in it")
+        sifted = suppressions.apply(with_source_lines(found, parsing.modules), parsing.suppressions, parsing.today)
+        for note in sifted.notes:
+            say(f"note: {_shown(file)}: {without_control_characters(note)}")
+        _print(file, sifted.findings, parsing.form)
     return status
 
 
-def _findings(stream: BinaryIO) -> list[Finding]:
-    return list(klog.parse_stream(stream))
+def _shown(file: Path) -> str:
+    return "standard input" if str(file) == _STANDARD_INPUT else without_control_characters(str(file))
 
 
-def _as_json(file: Path, findings: Sequence[Finding]) -> str:
-    return json.dumps({"file": str(file), "findings": encoded_findings(findings)})
+def _read(file: Path) -> tuple[Finding, ...]:
+    if str(file) != _STANDARD_INPUT:
+        with file.open("rb") as stream:
+            return _findings(stream)
+    if sys.stdin is None:
+        raise OSError("it is closed")
+    return _findings(sys.stdin.buffer)
 
 
-def _as_text(file: Path, findings: Sequence[Finding]) -> str:
-    lines = [f"{file}: {len(findings)} finding(s)"]
-    for finding in findings:
-        marks = [word for word in ("consequence", "corrupted", "suppressed") if getattr(finding, word)]
-        lines.append(f"  {finding.title}{' (' + ', '.join(marks) + ')' if marks else ''}")
-        lines += [f"      {frame.function}" for frame in finding.frames[:8]]
-    return without_control_characters("\n".join(lines))
+def _findings(stream: BinaryIO) -> tuple[Finding, ...]:
+    """The findings of a kernel log or of /sys/kernel/debug/kmemleak, in the order of their reports."""
+    data = stream.read(_CHUNK)
+    if klog.is_kmemleak(_decoded(data[: data.rfind(b"\n") + 1])):
+        data += stream.read(_LARGEST_LEAK_FILE)
+        if len(data) < _LARGEST_LEAK_FILE and klog.is_kmemleak(text := _decoded(data)):
+            return klog.parse_kmemleak(text)
+    parser = klog.LogParser()
+    found = parser.feed(data)
+    while data := stream.read(_CHUNK):
+        found += parser.feed(data)
+    found += parser.close()
+    return tuple(sorted(found, key=lambda finding: finding.start))
+
+
+def _decoded(data: bytes) -> str:
+    return data.decode("utf-8", "replace")
+
+
+def _print(file: Path, findings: Sequence[Finding], form: Form) -> None:
+    if form is Form.JSON:
+        print(json.dumps({"file": str(file), "findings": encoded_findings(findings)}))
+    elif form is Form.MAIL:
+        _print_mail(file, findings)
+    else:
+        console = results_console()
+        console.print(f"{_shown(file)}: {len(findings)} finding(s)", markup=False, soft_wrap=True)
+        console.print(overview(findings, console.width))
+
+
+def _print_mail(file: Path, findings: Sequence[Finding]) -> None:
+    subject = next((finding for finding in findings if not finding.suppressed), None)
+    if subject is None:
+        return
+    is_evidence = str(file) != _STANDARD_INPUT and (file.parent / _REPEAT).is_file()
+    repeat = (file.parent / _REPEAT).read_text(errors="replace").strip() if is_evidence else ""
+    configuration = file.parent / _CONFIGURATION
+    attached = is_evidence and configuration.is_file()
+    if attached:
+        say(f"note: attach {without_control_characters(str(configuration))}")
+    others = [finding for finding in findings if finding is not subject]
+    print(mail.document(subject, others, repeat, configuration.name if attached else ""), end="")

@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: GPL-2.0-only
 """Showing work in progress: a moving line on a terminal, plain lines elsewhere.
 
-Everything goes to standard error; standard output belongs to results.
+Everything goes to standard error; standard output belongs to results (:func:`results_console`).
 """
 
 from __future__ import annotations
@@ -23,6 +23,9 @@ from rich.progress import (
 
 #: Seconds between two plain lines of the same activity.
 _PLAIN_INTERVAL = 15.0
+
+#: Columns of what goes to a file or a pipe.
+_PLAIN_WIDTH = 150
 
 #: Bound to the real standard error, so that pytest does not swallow it.
 console = Console(file=sys.__stderr__, highlight=False)
@@ -79,3 +82,9 @@ def activity(title: str, total: int = 0) -> Iterator[Activity]:
 def say(text: str) -> None:
     """Print one line about what is going on."""
     console.print(text, markup=False, soft_wrap=True)
+
+
+def results_console() -> Console:
+    """Standard output; wide enough for tables where it is no terminal that knows its width."""
+    console = Console(highlight=False)
+    return console if console.is_terminal else Console(highlight=False, width=_PLAIN_WIDTH)

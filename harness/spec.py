@@ -3,6 +3,8 @@
 
 from __future__ import annotations
 
+import datetime
+import re
 from pathlib import Path
 from typing import Annotated, Any, Literal, TypeVar
 
@@ -11,7 +13,10 @@ import yaml
 from pydantic import ConfigDict, Field, StringConstraints
 
 from harness.errors import UserError
-from harness.model import Fix, Image, Kernel, KernelSource, ReproductionClass, Signature, SourceKind
+from harness.model import Fix, Image, Kernel, KernelSource, ReproductionClass, Signature, SourceKind, Suppression
+
+#: Known noise of a checkout.
+SUPPRESSIONS = Path("testcases/suppressions.yaml")
 
 CommitId = Annotated[str, StringConstraints(pattern=r"^[0-9a-f]{12}$")]
 OptionName = Annotated[str, StringConstraints(pattern=r"^CONFIG_\w+$")]
@@ -75,16 +80,36 @@ class _FixSchema(_Schema):
     notes: str = ""
 
 
+class _SuppressionSchema(_Schema):
+    title: str = Field(min_length=1)
+    kernel: str = ""
+    reason: str = Field(min_length=1)
+    expires: datetime.date
+
+    @pydantic.field_validator("title")
+    @classmethod
+    def _is_a_regular_expression(cls, title: str) -> str:
+        try:
+            re.compile(title)
+        except re.error as error:
+            raise ValueError(f"not a regular expression: {error}") from error
+        return title
+
+
 _SchemaT = TypeVar("_SchemaT", bound=_Schema)
 
 
-def _load(file: Path, schema: type[_SchemaT]) -> _SchemaT:
+def _read(file: Path) -> Any:
     try:
-        data: Any = yaml.safe_load(file.read_text(encoding="utf-8"))
+        return yaml.safe_load(file.read_text(encoding="utf-8"))
     except OSError as error:
         raise UserError(f"{file}: cannot be read ({error.strerror})") from error
-    except (yaml.YAMLError, UnicodeDecodeError) as error:
+    except (yaml.YAMLError, UnicodeDecodeError, ValueError) as error:
         raise UserError(f"{file}: is not valid YAML: {' '.join(str(error).split())}", "mend the file") from error
+
+
+def _load(file: Path, schema: type[_SchemaT]) -> _SchemaT:
+    data = _read(file)
     if not isinstance(data, dict):
         raise UserError(f"{file}: expected keys and values, found {type(data).__name__}", "mend the file")
     try:
@@ -186,3 +211,28 @@ def load_fixes(project: Path, names: tuple[str, ...]) -> tuple[Fix, ...]:
         UserError: a name is unknown, or a file is malformed.
     """
     return tuple(load_fix(project, name) for name in names or fix_names(project))
+
+
+def load_suppressions(file: Path) -> tuple[Suppression, ...]:
+    """Read ``testcases/suppressions.yaml``; none where there is no such file or nothing in it.
+
+    Raises:
+        UserError: it is malformed; the message names the entry, counted from 1, and the key.
+    """
+    if not file.exists():
+        return ()
+    entries = _read(file) or []
+    if not isinstance(entries, list):
+        raise UserError(f"{file}: expected a list of entries, found {type(entries).__name__}", "mend the file")
+    return tuple(_suppression(file, number, entry) for number, entry in enumerate(entries, 1))
+
+
+def _suppression(file: Path, number: int, entry: object) -> Suppression:
+    if not isinstance(entry, dict):
+        found = type(entry).__name__
+        raise UserError(f"{file}: entry {number}: expected keys and values, found {found}", "mend the file")
+    try:
+        schema = _SuppressionSchema.model_validate(entry)
+    except pydantic.ValidationError as error:
+        raise UserError(f"{file}: entry {number}: {_first_complaint(error)}", "mend the file") from error
+    return Suppression(schema.title, schema.reason, schema.expires, schema.kernel)

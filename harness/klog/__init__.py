@@ -7,7 +7,7 @@ interprets it, ``report`` collects one report, ``stack``, ``rustnames`` and ``de
 in it, ``titles`` makes titles comparable, ``kmemleak`` reads the leak detector's file.
 """
 
-from harness.klog.kmemleak import parse_kmemleak
+from harness.klog.kmemleak import is_kmemleak, parse_kmemleak
 from harness.klog.parser import LogParser, parse, parse_stream
 
-__all__ = ["LogParser", "parse", "parse_kmemleak", "parse_stream"]
+__all__ = ["LogParser", "is_kmemleak", "parse", "parse_kmemleak", "parse_stream"]

@@ -15,6 +15,8 @@ from harness.klog.stack import is_frame, title_functions
 from harness.model import Finding, FindingKind, Frame
 
 _RECORD = re.compile(r"unreferenced object (?:\(percpu\) )?0x")
+#: Any other line of the file is indented (print_unreferenced(), hex_dump_object()).
+_LINE = re.compile(r"unreferenced object (?:\(percpu\) )?0x|\s|$")
 _HEADER = "BUG: memory leak"
 
 #: How many callers of the guilty function are offered in alternative titles: a helper that allocates for its
@@ -38,6 +40,13 @@ def _records(text: str) -> Iterator[tuple[int, int, list[str]]]:
         position += len(line)
     if current:
         yield start, position, current
+
+
+def is_kmemleak(text: str) -> bool:
+    """Whether a text is the leak detector's file, or the beginning of it: nothing but records."""
+    lines = text.splitlines()
+    first = next((line for line in lines if line.strip()), "")
+    return _RECORD.match(first) is not None and all(_LINE.match(line) for line in lines)
 
 
 def parse_kmemleak(text: str) -> tuple[Finding, ...]:

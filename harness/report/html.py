@@ -10,12 +10,14 @@ from pathlib import PurePath
 import jinja2
 
 from harness.model import Proof, Result, Session
+from harness.report.findings import decoded_stacks, place
 from harness.report.terminal import without_control_characters
 
 _ENVIRONMENT = jinja2.Environment(
     loader=jinja2.PackageLoader("harness.report"), autoescape=True, undefined=jinja2.StrictUndefined
 )
 _ENVIRONMENT.filters["clean"] = without_control_characters
+_ENVIRONMENT.globals.update(place=place, located=decoded_stacks)
 
 
 def document(results: Sequence[Result], proofs: Sequence[Proof], session: Session, trouble: str = "") -> str:

@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import io
 import json
 import re
 from collections.abc import Callable
@@ -19,6 +20,13 @@ COMMANDS = sorted(
     command.name or command.callback.__name__ for command in cli.app.registered_commands if command.callback
 )
 LOG = "[    1.000000] BUG: unable to handle page fault for address: ffff\n"
+LEAK = """\
+unreferenced object 0xffff888103d51a00 (size 192):
+  comm "cachefilesd", pid 101, jiffies 4294900000 (age 30.5s)
+  backtrace:
+    [<00000000a1b2c3d4>] kmem_cache_alloc+0x16e/0x3d0
+    [<00000000a1b2c3d4>] cachefiles_add_cache+0x10/0x1f0 [cachefiles]
+"""
 
 
 @pytest.fixture
@@ -215,6 +223,83 @@ class TestParse:
         ended = harness_command("parse", tmp_path / "quiet.log", "--json")
         assert "nothing is reported" in ended.errors
         assert json.loads(ended.output)["findings"] == []
+
+    def test_each_file_that_cannot_be_read_gets_one_sentence(
+        self, harness_command: HarnessCommand, log: Path, tmp_path: Path
+    ) -> None:
+        ended = harness_command("parse", tmp_path, "/nowhere", log, "--json")
+        assert ended.status == 2
+        assert [line for line in ended.errors.splitlines() if line] == [
+            f"error: {tmp_path}: cannot be read (Is a directory)",
+            "error: /nowhere: cannot be read (No such file or directory)",
+        ]
+        assert [json.loads(line)["file"] for line in ended.output.splitlines()] == [str(log)]
+
+    def test_an_empty_file_is_no_error(self, harness_command: HarnessCommand, tmp_path: Path) -> None:
+        (tmp_path / "empty.log").touch()
+        ended = harness_command("parse", tmp_path / "empty.log", "--json")
+        assert ended.status == 0
+        assert json.loads(ended.output)["findings"] == []
+        assert "nothing is reported" in ended.errors
+
+    @pytest.mark.parametrize("content", [LOG, LEAK])
+    def test_standard_input_is_read(
+        self, harness_command: HarnessCommand, monkeypatch: pytest.MonkeyPatch, content: str
+    ) -> None:
+        monkeypatch.setattr("sys.stdin", io.TextIOWrapper(io.BytesIO(content.encode())))
+        record = json.loads(harness_command("parse", "-", "--json").output)
+        assert (record["file"], len(record["findings"])) == ("-", 1)
+
+    def test_kmemleaks_file_is_recognised_and_its_records_are_counted(
+        self, harness_command: HarnessCommand, tmp_path: Path
+    ) -> None:
+        (tmp_path / "kmemleak").write_text(LEAK * 3)
+        (finding,) = json.loads(harness_command("parse", tmp_path / "kmemleak", "--json").output)["findings"]
+        assert (finding["title"], finding["count"]) == ("memory leak in cachefiles_add_cache", 3)
+
+    def test_consequences_are_marked(self, harness_command: HarnessCommand, tmp_path: Path) -> None:
+        (tmp_path / "two.log").write_text(LOG + LOG.replace("1.0", "9.0"))
+        output = harness_command("parse", tmp_path / "two.log").output
+        assert output.count("(consequence") == 1
+
+    def test_a_mail_has_the_command_that_repeats_it(self, harness_command: HarnessCommand, log: Path) -> None:
+        (log.parent / "repeat.command").write_text("harness run volume\n")
+        (log.parent / "kernel.config").write_text("CONFIG_KASAN=y\n")
+        ended = harness_command("parse", "--mail", log)
+        assert ended.output.startswith("Subject: [BUG] ")
+        assert "  harness run volume\n" in ended.output
+        assert f"attach {log.parent / 'kernel.config'}" in ended.errors
+
+    def test_nothing_to_report_makes_no_mail(self, harness_command: HarnessCommand, tmp_path: Path) -> None:
+        (tmp_path / "quiet.log").write_text("all is well\n")
+        assert harness_command("parse", "--mail", tmp_path / "quiet.log").output == ""
+
+    def test_known_noise_is_marked_and_named(self, harness_command: HarnessCommand, log: Path) -> None:
+        noise = log.with_name("noise.yaml")
+        noise.write_text("- {title: '.*', reason: an old friend, expires: 2999-12-31}\n")
+        ended = harness_command("parse", "--suppressions", noise, log, "--json")
+        assert ended.status == 0
+        assert [each["suppressed"] for each in json.loads(ended.output)["findings"]] == [True]
+        assert "an old friend" in ended.errors
+
+    def test_the_checkouts_known_noise_is_used(self, harness_command: HarnessCommand, here: Path, log: Path) -> None:
+        (here / "testcases/suppressions.yaml").write_text("- {title: '.*', reason: r, expires: 2999-12-31}\n")
+        assert "(corrupted, suppressed)" in harness_command("parse", log).output
+
+    @pytest.mark.parametrize(
+        ("words", "complaint"),
+        [
+            (("--mail", "--json"), "exclude each other"),
+            (("--modules", "/nowhere"), "no modules"),
+            (("--suppressions", "/nowhere"), "no such file"),
+        ],
+    )
+    def test_impossible_options_are_refused(
+        self, harness_command: HarnessCommand, log: Path, words: tuple[str, ...], complaint: str
+    ) -> None:
+        ended = harness_command("parse", log, *words)
+        assert (ended.status, ended.output) == (2, "")
+        assert complaint in ended.errors
 
     def test_control_characters_of_a_log_do_not_reach_the_terminal(
         self, harness_command: HarnessCommand, tmp_path: Path

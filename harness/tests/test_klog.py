@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from harness.klog import LogParser, parse, parse_kmemleak, parse_stream
+from harness.klog import LogParser, is_kmemleak, parse, parse_kmemleak, parse_stream
 from harness.klog.formats import FAMILIES
 from harness.klog.parser import HINTS, MAX_LINE, MAX_REPORTS
 from harness.klog.prefix import split_prefix
@@ -309,6 +309,14 @@ unreferenced object 0xffff888103d52b00 (size 128):
 
 
 class TestLeaks:
+    @pytest.mark.parametrize("text", [CREDENTIALS, CREDENTIALS + REQUEST, f"\n{REQUEST}", CREDENTIALS[:150]])
+    def test_the_file_is_recognised(self, text: str) -> None:
+        assert is_kmemleak(text)
+
+    @pytest.mark.parametrize("text", ["", "\n", "  indented", f"dmesg\n{CREDENTIALS}", f"{CREDENTIALS}[ 1.0] more\n"])
+    def test_other_text_is_not_taken_for_it(self, text: str) -> None:
+        assert not is_kmemleak(text)
+
     def test_nothing(self) -> None:
         assert parse_kmemleak("") == ()
 

@@ -12,7 +12,7 @@ import pytest
 PACKAGE = Path(__file__).parents[1]
 FRONT_DOORS = {"cli", "pytest_plugin"}
 #: They know nothing of processes, guests and the disk but what they are handed.
-PURE = {"kconfig", "spec", "stats", "klog", "report"}
+PURE = {"kconfig", "spec", "stats", "klog", "report", "suppressions"}
 #: What people do with results knows nothing of how a guest is run.
 USES_OF_RESULTS = {"prove", "audit", "sweep", "bisect"}
 HOW_A_GUEST_IS_RUN = {"vm", "guest", "console", "build", "modules", "image", "proc"}

@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import datetime
 from pathlib import Path
 
 import pytest
@@ -178,3 +179,61 @@ def test_each_image_of_the_checkout_is_well_formed(name: str) -> None:
 @pytest.mark.parametrize("name", sorted(file.stem for file in (CHECKOUT / "kernels").glob("*.yaml")))
 def test_each_kernel_of_the_checkout_is_well_formed(name: str) -> None:
     assert spec.load_kernel(CHECKOUT, name).modules
+
+
+SUPPRESSION = {"title": "WARNING in .*", "reason": "the emulator", "expires": "2027-01-31"}
+
+
+class TestSuppressions:
+    def written(self, folder: Path, text: str) -> Path:
+        file = folder / "suppressions.yaml"
+        file.write_text(text)
+        return file
+
+    def test_an_entry(self, tmp_path: Path) -> None:
+        file = self.written(tmp_path, "- {title: 'a.*', reason: b, expires: 2027-01-31, kernel: '6.1.*'}\n")
+        (suppression,) = spec.load_suppressions(file)
+        assert (suppression.title, suppression.reason, suppression.kernel) == ("a.*", "b", "6.1.*")
+        assert suppression.expires == datetime.date(2027, 1, 31)
+
+    @pytest.mark.parametrize("text", ["", "# only a comment\n", "[]\n"])
+    def test_a_file_may_be_empty(self, tmp_path: Path, text: str) -> None:
+        assert spec.load_suppressions(self.written(tmp_path, text)) == ()
+
+    def test_a_file_need_not_be_there(self, tmp_path: Path) -> None:
+        assert spec.load_suppressions(tmp_path / "none.yaml") == ()
+
+    @pytest.mark.parametrize(
+        ("change", "complaint"),
+        [
+            ({"title": None}, "entry 2: key 'title'"),
+            ({"title": "'('"}, "entry 2: key 'title': .*not a regular expression"),
+            ({"reason": "''"}, "entry 2: key 'reason'"),
+            ({"expires": "soon"}, "entry 2: key 'expires': .*date.*found 'soon'"),
+            ({"expires": "2027"}, "entry 2: key 'expires'"),
+            ({"expires": "2027-02-31"}, "not valid YAML"),
+            ({"until": "2027-01-01"}, "entry 2: key 'until': Extra"),
+        ],
+    )
+    def test_a_malformed_entry_is_named_with_file_entry_and_key(
+        self, tmp_path: Path, change: dict[str, str | None], complaint: str
+    ) -> None:
+        good = ", ".join(f"{key}: {value}" for key, value in SUPPRESSION.items())
+        bad = ", ".join(f"{key}: {value}" for key, value in {**SUPPRESSION, **change}.items() if value is not None)
+        file = self.written(tmp_path, f"- {{{good}}}\n- {{{bad}}}\n")
+        with pytest.raises(UserError, match=complaint) as caught:
+            spec.load_suppressions(file)
+        assert str(file) in caught.value.message
+
+    @pytest.mark.parametrize(
+        ("text", "complaint"), [("a: b\n", "expected a list"), ("- a\n", "entry 1: expected keys")]
+    )
+    def test_something_else_is_refused(self, tmp_path: Path, text: str, complaint: str) -> None:
+        with pytest.raises(UserError, match=complaint):
+            spec.load_suppressions(self.written(tmp_path, text))
+
+    def test_the_checkouts_own_file_and_its_example_are_valid(self, tmp_path: Path) -> None:
+        text = (CHECKOUT / spec.SUPPRESSIONS).read_text()
+        assert spec.load_suppressions(CHECKOUT / spec.SUPPRESSIONS) == ()
+        example = "\n".join(line[2:] for line in text.partition("#\n")[2].splitlines())
+        assert len(spec.load_suppressions(self.written(tmp_path, example))) == 1

@@ -1,0 +1,56 @@
+# SPDX-License-Identifier: GPL-2.0-only
+"""What a case makes of the findings in its console log, before any guest could be booted."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from harness import spec
+from harness.lab import CaseRun, Lab, Settings, run_job
+from harness.model import Finding, FindingKind, Job, Outcome, Result
+from harness.tests.fake_project import KERNEL
+from harness.tests.test_source_lines import COUNTER_C, DWARF, compile_module, frames_behind_calls
+
+LOG = "[    1.000000] BUG: unable to handle page fault for address: ffff\n"
+
+
+@pytest.fixture
+def lab(project: Path, tmp_path: Path) -> Lab:
+    return Lab(Settings(project, tmp_path / "cache", kernel=KERNEL), tmp_path / "run")
+
+
+def result_of(lab: Lab, folder: Path, suppressions: str) -> Result:
+    """The result of a case that cannot be built, with a console log that somebody left."""
+    (lab.settings.project / spec.SUPPRESSIONS).write_text(suppressions)
+    (folder / "console.log").write_text(LOG)
+    return run_job(lab, Job("a", KERNEL, without=("no-such-fix",)), folder, lambda guest: None)
+
+
+def test_known_noise_is_marked_and_decides_nothing(lab: Lab, tmp_path: Path) -> None:
+    result = result_of(lab, tmp_path, f"- {{title: '.*', kernel: {KERNEL}, reason: known, expires: 2999-12-31}}\n")
+    assert [finding.suppressed for finding in result.findings] == [True]
+    assert (result.outcome, "no-such-fix" in result.message) == (Outcome.LAB_ERROR, True)
+
+
+def test_expired_noise_counts(lab: Lab, tmp_path: Path) -> None:
+    result = result_of(lab, tmp_path, "- {title: '.*', reason: known, expires: 2020-12-31}\n")
+    assert [finding.suppressed for finding in result.findings] == [False]
+    assert result.outcome is Outcome.CRASH
+
+
+def test_a_malformed_file_of_noise_is_an_error_that_names_it(lab: Lab, tmp_path: Path) -> None:
+    (lab.settings.project / spec.SUPPRESSIONS).write_text("- a\n")
+    result = run_job(lab, Job("a", KERNEL), tmp_path, lambda guest: None)
+    assert result.outcome is Outcome.LAB_ERROR
+    assert "suppressions.yaml: entry 1" in result.message
+
+
+def test_source_lines_are_those_of_the_cases_own_modules(lab: Lab, tmp_path: Path) -> None:
+    compile_module(tmp_path, "lab_counter", DWARF[1], counter=COUNTER_C)
+    (frame,) = frames_behind_calls(tmp_path, "at_start")
+    case = CaseRun(lab, Job("a", KERNEL), tmp_path)
+    case._module_folders = (tmp_path,)
+    (finding,) = case._explained((Finding(FindingKind.KASAN, "t", frames=(frame,)),))
+    assert finding.frames[0].source == "fs/counter.c:27"
