@@ -161,7 +161,7 @@ def _configure(
             env=build_environment(cache),
         )
         if finished.returncode != 0:
-            raise compile_failure(f"configuring {kernel.name}", finished)
+            raise compile_failure(f"configuring {kernel.name}", finished, folder / "build.log", cache)
     if unmet := kconfig.unmet(requests, kconfig.parse_config(config.read_text())):
         listing = "\n".join(f"  {entry}" for entry in unmet)
         raise UserError(
@@ -180,8 +180,8 @@ def _compile(kernel: Kernel, tree: Path, folder: Path, cache: Cache) -> None:
             on_line=lambda line: shown.advance() if _COMPILE_STEP.match(line) else None,
             env=build_environment(cache),
         )
-    if finished.returncode != 0:
-        raise compile_failure(f"building kernel {kernel.name}", finished)
+        if finished.returncode != 0:
+            raise compile_failure(f"building kernel {kernel.name}", finished, folder / "build.log", cache)
     # Before 6.4 only `make modules` writes Module.symvers; without modules of its own the
     # kernel's exports are all there is to it (scripts/Makefile.modpost).
     if not (output / "Module.symvers").exists():
@@ -195,15 +195,23 @@ def _compile(kernel: Kernel, tree: Path, folder: Path, cache: Cache) -> None:
     shutil.copy2(output / "arch/x86/boot/bzImage", folder / "bzImage")
 
 
-def compile_failure(what: str, finished: proc.Finished) -> HarnessError:
-    """The exception for a failed ``make``: the compiler's own error, not a wall of text."""
+def compile_failure(what: str, finished: proc.Finished, log: Path, cache: Cache) -> HarnessError:
+    """The exception for a failed ``make``: the compiler's own error, not a wall of text.
+
+    Args:
+        what: what was being done.
+        finished: how it ended.
+        log: the whole log; kept in the cache, since the entry that it lies in goes away.
+        cache: where to.
+    """
     if "No space left on device" in finished.output:
         return LabError(
             f"{what} failed: no space left on device",
             "free some space, or set HARNESS_CACHE to another disk",
         )
-    excerpt = error_excerpt(finished.output)
-    return LabError(f"{what} failed:\n{excerpt}", f"to repeat: {finished.command}")
+    kept = cache.folder / "last-failed-build.log"
+    shutil.copy2(log, kept)
+    return LabError(f"{what} failed:\n{error_excerpt(finished.output)}", f"the whole log: {kept}")
 
 
 def error_excerpt(output: str, most: int = 20) -> str:

@@ -75,6 +75,7 @@ def _recorded(run: RunFolder, lab: Lab) -> Iterator[None]:
         raise
     except (KeyboardInterrupt, SystemExit):
         run.write(lab.session(), trouble="interrupted")
+        say("interrupted; guests and builds were ended")
         raise
     except Exception as error:
         run.write(lab.session(), trouble=f"{type(error).__name__}: {error}")

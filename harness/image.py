@@ -115,12 +115,12 @@ def _package_archive(image: Image, cache: Cache) -> Path:
                 deadline=Deadline.after(_PACKAGE_SECONDS),
                 log=folder / "mmdebstrap.log",
             )
-        if finished.returncode != 0:
-            complaints = [line for line in finished.output.splitlines() if line.startswith("E:")]
-            raise LabError(
-                f"the packages of image {image.name} are not to be had: {'; '.join(complaints[-3:])}",
-                "check the package names in images/ and the host's package sources (apt-get update)",
-            )
+            if finished.returncode != 0:
+                complaints = [line for line in finished.output.splitlines() if line.startswith("E:")]
+                raise LabError(
+                    f"the packages of image {image.name} are not to be had: {'; '.join(complaints[-3:])}",
+                    "check the package names in images/ and the host's package sources (apt-get update)",
+                )
 
     return cache.entry(f"packages/image-{key}", make) / "packages.tar"
 

@@ -103,8 +103,8 @@ def ask_for_blocked_tasks(guest: Guest, trouble: BaseException) -> None:
 
 def write_findings(folder: Path, findings: Sequence[Finding]) -> None:
     """Write ``findings.json`` and, for people, ``findings.txt``."""
-    encoded = _findings_adapter.dump_json(tuple(findings), indent=1)
-    (folder / "findings.json").write_bytes(encoded + b"\n")
+    encoded = _findings_adapter.dump_python(tuple(findings), mode="json")
+    (folder / "findings.json").write_text(json.dumps(encoded, indent=1) + "\n")
     text = "\n\n".join(_readable(finding) for finding in findings)
     (folder / "findings.txt").write_text(text + "\n" if text else "", errors="backslashreplace")
 
@@ -119,5 +119,5 @@ def write_evidence(folder: Path, result: Result) -> None:
     """Write what a result consists of into its evidence folder."""
     write_findings(folder, result.findings)
     (folder / "repeat.command").write_text(result.repeat_command + "\n")
-    record = json.loads(_result_adapter.dump_json(result))
+    record = _result_adapter.dump_python(result, mode="json")
     (folder / "result.json").write_text(json.dumps(record, indent=1) + "\n")

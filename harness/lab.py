@@ -48,7 +48,7 @@ _BOOT_SECONDS = 15.0
 _SSH_SECONDS = 5.0
 _SETTLE_SECONDS = 3.0
 #: A guest that hangs while booting is a fault of the emulation, not of the kernel: tried again once.
-_BOOT_ATTEMPTS = 2
+_ATTEMPTS = (1, 2)
 _READY = "lab: ready"
 #: What the canaries must look like; their functions are in testcases/guest/modules/lab_canary.c.
 _CANARY_FUNCTIONS = ("lab_canary_use_after_free", "lab_canary_leak")
@@ -230,8 +230,32 @@ class Lab:
             self._canaries = not self._canary_trouble
         return self._canary_trouble
 
+    def try_to_boot(self, stack: contextlib.ExitStack, folder: Path, attempt: int) -> Guest | None:
+        """A booted guest that lives as long as ``stack``; None where it did not come up and may be tried again.
+
+        Args:
+            stack: ends the guest.
+            folder: gets the console log; what a first attempt left there is kept under another name.
+            attempt: counted from 1.
+
+        Raises:
+            NeverBooted: it did not come up at the last attempt.
+            GuestStopped: the kernel died on the way.
+        """
+        try:
+            return stack.enter_context(self.boot(folder))
+        except NeverBooted as trouble:
+            if attempt == _ATTEMPTS[-1]:
+                raise
+            say(f"{trouble.message}: trying once more")
+            for name in ("console.log", "qemu.log"):
+                (folder / name).rename(folder / f"first-attempt-{name}")
+        return None
+
     def _look_for_canaries(self, folder: Path) -> str:
-        with self.boot(folder) as guest:
+        with contextlib.ExitStack() as stack:
+            guests = (self.try_to_boot(stack, folder, attempt) for attempt in _ATTEMPTS)
+            guest = next(guest for guest in guests if guest is not None)
             guest.load_lab_module("lab_canary")
             guest.clear_kmemleak()
             for canary in ("use_after_free", "leak"):
@@ -323,6 +347,7 @@ class CaseRun:
             trouble: the exception with which the work ended, None where it went well.
         """
         assert self.guest is not None
+        self._durations[Stage.WORKLOAD] = round(time.monotonic() - self._workload_started, 3)
         leaks: tuple[Finding, ...] = ()
         if trouble is not None and not isinstance(trouble, GuestStopped):
             judge.ask_for_blocked_tasks(self.guest, trouble)
@@ -342,31 +367,24 @@ class CaseRun:
             fixes = spec.load_fixes(lab.settings.project, without) if without else ()
             modules_under_test = lab.modules_under_test(fixes)
             self._module_folders = (modules_under_test.folder, lab.lab_modules.folder)
-            (self._folder / "unfix.diff").write_text(modules_under_test.diff)
+            shutil.copy2(modules_under_test.diff_file, self._folder / "unfix.diff")
             shutil.copy2(lab.built.config_file, self._folder / "kernel.config")
         with self._in_stage(Stage.IMAGE):
             _ = lab.image
+        self._stage = Stage.BOOT
+        if trouble := lab.canary_trouble():
+            raise LabError(f"the session is void: {trouble}", f"see {lab.folder / 'canaries'}")
         with self._in_stage(Stage.BOOT):
-            if trouble := lab.canary_trouble():
-                raise LabError(f"the session is void: {trouble}", f"see {lab.folder / 'canaries'}")
-            self.guest = self._boot()
+            for self._attempts in _ATTEMPTS:
+                self.guest = lab.try_to_boot(self._cleanup, self._folder, self._attempts)
+                if self.guest is not None:
+                    break
+        assert self.guest is not None
         with self._in_stage(Stage.LOAD):
             self.guest.load_modules_under_test(modules_under_test)
             self.guest.clear_kmemleak()
         self._stage = Stage.WORKLOAD
         self._workload_started = time.monotonic()
-
-    def _boot(self) -> Guest:
-        while True:
-            self._attempts += 1
-            try:
-                return self._cleanup.enter_context(self._lab.boot(self._folder))
-            except NeverBooted as trouble:
-                if self._attempts == _BOOT_ATTEMPTS:
-                    raise
-                say(f"{trouble.message}: trying once more")
-                for name in ("console.log", "qemu.log"):
-                    (self._folder / name).rename(self._folder / f"first-attempt-{name}")
 
     @contextlib.contextmanager
     def _in_stage(self, stage: Stage) -> Iterator[None]:
@@ -378,8 +396,6 @@ class CaseRun:
             self._durations[stage] = round(time.monotonic() - started, 3)
 
     def _decide(self, trouble: BaseException | None, leaks: tuple[Finding, ...]) -> Result:
-        if self._stage is Stage.WORKLOAD:
-            self._durations[Stage.WORKLOAD] = round(time.monotonic() - self._workload_started, 3)
         findings = self._explained((*self._console_findings(), *leaks))
         if self.guest is not None and self.guest.console.log_trouble:
             trouble = LabError(f"the console could not be saved: {self.guest.console.log_trouble}")

@@ -47,9 +47,9 @@ class ModuleSet:
         return self.folder / "guest.tar"
 
     @property
-    def diff(self) -> str:
-        """What the un-fixes changed, as a unified diff; empty for the plain kernel."""
-        return (self.folder / "unfix.diff").read_text(encoding="utf-8", errors="surrogateescape")
+    def diff_file(self) -> Path:
+        """What the un-fixes changed, as a unified diff; an empty file for the plain kernel."""
+        return self.folder / "unfix.diff"
 
 
 def build_modules_under_test(built: BuiltKernel, without: Sequence[Fix], cache: Cache) -> ModuleSet:
@@ -177,7 +177,7 @@ def _run_make(built: BuiltKernel, work: Path, symbols: Path | None, log: Path, c
         env=build_environment(cache),
     )
     if finished.returncode != 0:
-        raise compile_failure(f"building modules for {built.kernel.name}", finished)
+        raise compile_failure(f"building modules for {built.kernel.name}", finished, log, cache)
 
 
 def _load_order(folder: Path, folders: Sequence[str]) -> tuple[Path, ...]:

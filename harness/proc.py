@@ -78,8 +78,10 @@ def spawn(
     program = host.require_program(argv[0])
     setpriv = host.require_program("setpriv")
     environment = {**os.environ, "PATH": host.search_path(), "LC_ALL": "C.UTF-8", **(env or {})}
+    # The starter may have died before the signal was asked for: look who the parent is afterwards.
+    guard = ["sh", "-c", 'test "$PPID" -eq "$0" && exec "$@"', str(os.getpid())]
     return subprocess.Popen(
-        [setpriv, "--pdeathsig", death_signal, "--", program, *argv[1:]],
+        [setpriv, "--pdeathsig", death_signal, "--", *guard, program, *argv[1:]],
         stdin=stdin,
         stdout=output,
         stderr=subprocess.STDOUT,

@@ -157,9 +157,10 @@ def guest(request: pytest.FixtureRequest) -> Iterator[Guest]:
         assert case.guest is not None
         request.node.stash[_CASE] = case
         yield case.guest
-        if case.result is None:
+        trouble = request.node.stash.get(_SETUP_TROUBLE, None)
+        if case.result is None and trouble is not None:
             # A fixture of the test case's own failed, so that the test case itself never ran.
-            session.record(case.conclude(request.node.stash.get(_SETUP_TROUBLE, None)))
+            session.record(case.conclude(trouble))
 
 
 @pytest.hookimpl(wrapper=True)

@@ -167,7 +167,6 @@ class TestBuild:
         assert ended.status == 2
         assert "CONFIG_KASAN=y (asked for in base.config" in ended.errors
 
-    @pytest.mark.xfail(strict=True, reason="progress.activity says 'done' before the exit status is looked at")
     def test_a_failed_build_is_not_called_done(
         self, harness_command: HarnessCommand, here: Path, monkeypatch: pytest.MonkeyPatch
     ) -> None:

@@ -176,10 +176,6 @@ class TestSignals:
         assert ("session", ["error"]) in junit_cases(here)
         assert results(here)["trouble"] == "interrupted"
 
-    @pytest.mark.xfail(
-        strict=True,
-        reason="the fixture guest concludes the interrupted case as if it had ended well, and typer ends quietly",
-    )
     def test_a_case_that_was_interrupted_does_not_count_as_passed(
         self, command: subprocess.Popen[bytes], here: Path, tmp_path: Path
     ) -> None:

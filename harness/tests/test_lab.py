@@ -49,10 +49,6 @@ EVIDENCE = {
     "unfix.diff",
 }
 
-CHANNEL_CLOSES_FIRST = (
-    "Guest.try_run takes a channel that closed without an exit status for a failed command "
-    "when the end of QEMU is noticed only afterwards"
-)
 
 RunWorkload = Callable[..., Result]
 pytestmark = pytest.mark.usefixtures("qemu")
@@ -101,7 +97,6 @@ class TestOutcomes:
         assert result.path_counters == {"hits": 3}
         assert (result.accelerator, result.machine, result.boot_attempts) == ("tcg", "microvm", 1)
 
-    @pytest.mark.xfail(strict=True, reason="CaseRun forgets the workload's time once another stage began")
     def test_the_time_of_each_stage_is_kept(self, run: RunWorkload) -> None:
         assert set(run().durations) == {"build", "image", "boot", "load", "workload", "scan"}
 
@@ -133,14 +128,12 @@ class TestOutcomes:
         lab = Lab(settings, tmp_path / "run")
         assert run_job(lab, JOB, case_folder(lab.folder, JOB), lambda _: None).outcome is Outcome.PASS
 
-    @pytest.mark.xfail(strict=True, reason=CHANNEL_CLOSES_FIRST)
     def test_a_guest_that_resets_itself_is_a_crash(self, run: RunWorkload, qemu: FakeQemu) -> None:
         qemu.play(Boot(replies=(Reply("^workload$", then=Then.RESET),)))
         result = run()
         assert result.outcome is Outcome.CRASH
         assert "reset itself" in result.message
 
-    @pytest.mark.xfail(strict=True, reason=CHANNEL_CLOSES_FIRST)
     def test_a_qemu_that_is_killed_is_a_lab_error(self, run: RunWorkload, qemu: FakeQemu) -> None:
         qemu.play(Boot(replies=(Reply("^workload$", then=Then.KILLED),)))
         result = run()
@@ -254,7 +247,6 @@ class TestVariants:
         assert "no fix named 'no-such-fix'" in result.message
         assert qemu.pids() == []
 
-    @pytest.mark.xfail(strict=True, reason="CaseRun writes unfix.diff without errors='surrogateescape'")
     def test_sources_that_are_not_utf_8_can_be_unfixed(
         self, project: Path, ground: Ground, tmp_path: Path, canaries_seen: None, monkeypatch: pytest.MonkeyPatch
     ) -> None:
@@ -310,7 +302,6 @@ class TestCanaries:
         assert result.outcome is Outcome.LAB_ERROR
         assert "the session is void: the canary guest failed" in result.message
 
-    @pytest.mark.xfail(strict=True, reason="the canary guest's boot is not tried a second time as a case's is")
     def test_a_canary_guest_that_hangs_at_boot_is_tried_once_more(
         self, lab: Lab, qemu: FakeQemu, monkeypatch: pytest.MonkeyPatch
     ) -> None:
