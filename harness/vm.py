@@ -109,7 +109,7 @@ def machine_for(config: Mapping[str, str], kernel: str) -> Machine:
         return Machine.Q35
     raise UserError(
         f"kernel {kernel} has neither VIRTIO_MMIO_CMDLINE_DEVICES (microvm) nor VIRTIO_PCI (q35)",
-        "add the fragment 'base' or 'q35' to its fragments",
+        "add the fragment 'base' to its fragments",
     )
 
 
