@@ -213,6 +213,7 @@ class TestBoot:
         self, run: RunWorkload, qemu: FakeQemu, monkeypatch: pytest.MonkeyPatch, ssh: Ssh, said: str
     ) -> None:
         monkeypatch.setattr(labs, "_BOOT_SECONDS", 5.0)
+        monkeypatch.setattr("harness.guest._STOPPING_SECONDS", 0.1)
         if ssh is Ssh.WRONG_HOST_KEY:
             monkeypatch.setattr(labs, "_SSH_SECONDS", 5.0)
         qemu.play(Boot(ssh=ssh))
