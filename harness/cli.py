@@ -65,6 +65,11 @@ def _settings(kernel: str, tree: Path | None, image: str, cpus: int, memory: int
     return Settings(project, host.cache_folder(), kernel, tree, image, cpus, memory, kmemleak)
 
 
+def _fixes(project: Path, without: Sequence[str] | None) -> tuple[Fix, ...]:
+    """The fixes that ``--without`` names; none where it is not given."""
+    return spec.load_fixes(project, tuple(without)) if without else ()
+
+
 @contextlib.contextmanager
 def _recorded(run: RunFolder, lab: Lab) -> Iterator[None]:
     """Leave valid result files behind, whatever ends the body."""
@@ -125,7 +130,7 @@ def run(
     settings = _settings(kernel, tree, image, cpus, memory, not no_kmemleak)
     selection = [_selected(settings.project, word) for word in select or ["testcases"]]
     removed = tuple(without or ())
-    spec.load_fixes(settings.project, removed) if removed else None
+    _fixes(settings.project, without)
     folder = RunFolder(settings.project)
     lab = Lab(settings, folder.path)
     with _recorded(folder, lab):
@@ -222,7 +227,7 @@ def build(
     settings = _settings(kernel, tree, _DEFAULT.image, _DEFAULT.cpus, _DEFAULT.memory_mib)
     doctor.require_tools()
     lab = Lab(settings, settings.cache)
-    fixes = spec.load_fixes(settings.project, tuple(without)) if without else ()
+    fixes = _fixes(settings.project, without)
     built = lab.modules_under_test(fixes)
     record = {
         "kernel": kernel,
@@ -271,7 +276,7 @@ def shell(
     settings = _settings(kernel, tree, image, cpus, memory)
     folder = RunFolder(settings.project)
     lab = Lab(settings, folder.path)
-    fixes = spec.load_fixes(settings.project, tuple(without)) if without else ()
+    fixes = _fixes(settings.project, without)
     raise typer.Exit(interactive.shell(lab, fixes, folder.path))
 
 
