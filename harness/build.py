@@ -1,7 +1,8 @@
 # SPDX-License-Identifier: GPL-2.0-only
 """Building kernels: source + fragments -> a bootable image and a build folder for modules.
 
-Cached by the source's content, the configuration asked for and the compiler. The modules
+Cached by the source's content, the configuration asked for, the folders without KASAN's checks and
+the compiler. The modules
 under test are not built here but in :mod:`harness.modules`, the same way for the plain kernel
 and for every variant of it.
 """
@@ -10,6 +11,7 @@ from __future__ import annotations
 
 import re
 import shutil
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -107,6 +109,22 @@ def build_environment(cache: Cache) -> dict[str, str]:
     }
 
 
+def sanitizer_environment(unsanitized: Sequence[str]) -> dict[str, str]:
+    """Environment of a kernel build that keeps KASAN's checks out of some folders.
+
+    ``scripts/Makefile.lib`` leaves an object unchecked where ``KASAN_SANITIZE`` is ``n``, and make
+    expands a variable of its environment anew in each folder, whose name is ``$(obj)``. Makefiles
+    that set the variable themselves keep the last word.
+
+    Args:
+        unsanitized: folders relative to the source tree.
+    """
+    if not unsanitized:
+        return {}
+    patterns = " ".join(f"{folder}/%" for folder in unsanitized)
+    return {"KASAN_SANITIZE": f"$(if $(filter {patterns},$(obj)/),n)"}
+
+
 def compiler_identity() -> str:
     """Version lines of compiler and linker."""
     lines = []
@@ -126,7 +144,9 @@ def build_kernel(kernel: Kernel, cache: Cache) -> BuiltKernel:
     tree = source.resolve(kernel.source, cache, apart_from=kernel.modules)
     requests = requested_options(kernel)
     wanted_config = kconfig.render(requests)
-    key = content_key([_RECIPE, tree.fingerprint, wanted_config, compiler_identity()])
+    key = content_key(
+        [_RECIPE, tree.fingerprint, wanted_config, " ".join(sorted(kernel.unsanitized)), compiler_identity()]
+    )
 
     def make(folder: Path) -> None:
         _configure(kernel, tree.path, folder, requests, cache)
@@ -178,7 +198,7 @@ def _compile(kernel: Kernel, tree: Path, folder: Path, cache: Cache) -> None:
             deadline=Deadline.after(_BUILD_SECONDS),
             log=folder / "build.log",
             on_line=lambda line: shown.advance() if _COMPILE_STEP.match(line) else None,
-            env=build_environment(cache),
+            env=build_environment(cache) | sanitizer_environment(kernel.unsanitized),
         )
         if finished.returncode != 0:
             raise compile_failure(f"building kernel {kernel.name}", finished, folder / "build.log", cache)

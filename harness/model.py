@@ -199,6 +199,7 @@ class Kernel:
         source: where the source comes from.
         fragments: Kconfig fragments, merged in this order on top of tinyconfig.
         modules: folders of the modules under test, relative to the source tree.
+        unsanitized: folders, relative to the source tree, that are compiled without KASAN's checks.
         objects: compile steps of one full build, for the progress display only.
     """
 
@@ -206,6 +207,7 @@ class Kernel:
     source: KernelSource
     fragments: tuple[Path, ...]
     modules: tuple[str, ...]
+    unsanitized: tuple[str, ...] = ()
     objects: int = 0
 
 

@@ -20,6 +20,7 @@ SUPPRESSIONS = Path("testcases/suppressions.yaml")
 
 CommitId = Annotated[str, StringConstraints(pattern=r"^[0-9a-f]{12}$")]
 OptionName = Annotated[str, StringConstraints(pattern=r"^CONFIG_\w+$")]
+FolderName = Annotated[str, StringConstraints(pattern=r"^\w[\w.+-]*(/\w[\w.+-]*)*$")]
 PackageName = Annotated[str, StringConstraints(pattern=r"^[a-z0-9][a-z0-9.+-]+$")]
 
 
@@ -41,7 +42,8 @@ class _SourceSchema(_Schema):
 class _KernelSchema(_Schema):
     source: _SourceSchema
     fragments: list[str] = Field(min_length=1)
-    modules: list[str] = Field(min_length=1)
+    modules: list[FolderName] = Field(min_length=1)
+    unsanitized: list[FolderName] = []
     objects: int = Field(default=0, ge=0)
 
 
@@ -149,7 +151,7 @@ def load_kernel(project: Path, name: str) -> Kernel:
         if source.tree is not None
         else KernelSource(SourceKind.DEBIAN_PACKAGE, source.debian_package or "")
     )
-    return Kernel(name, chosen, fragments, tuple(schema.modules), schema.objects)
+    return Kernel(name, chosen, fragments, tuple(schema.modules), tuple(schema.unsanitized), schema.objects)
 
 
 def load_image(project: Path, name: str) -> Image:
