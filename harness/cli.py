@@ -61,6 +61,7 @@ _DEFAULT = Settings(Path(), Path())
 
 
 def _settings(kernel: str, tree: Path | None, image: str, cpus: int, memory: int, kmemleak: bool = True) -> Settings:
+    doctor.require_tools()
     project = host.project_folder()
     return Settings(project, host.cache_folder(), kernel, tree, image, cpus, memory, kmemleak)
 
@@ -225,7 +226,6 @@ def build(
 ) -> None:
     """Build a kernel, its modules under test and the lab's modules; nothing that the cache has."""
     settings = _settings(kernel, tree, _DEFAULT.image, _DEFAULT.cpus, _DEFAULT.memory_mib)
-    doctor.require_tools()
     lab = Lab(settings, settings.cache)
     fixes = _fixes(settings.project, without)
     built = lab.modules_under_test(fixes)

@@ -31,8 +31,3 @@ class Deadline:
     def passed(self) -> bool:
         """Whether the moment has passed."""
         return self.remaining() == 0.0
-
-    def sooner(self, seconds: float) -> Deadline:
-        """The earlier of this deadline and ``seconds`` from now."""
-        other = Deadline.after(seconds)
-        return other if other.at < self.at else self

@@ -41,6 +41,13 @@ def names(finding: Finding, function: str) -> bool:
     )
 
 
+def titles(findings: Sequence[Finding], most: int = 5) -> str:
+    """The different titles of findings, in the order of their appearance, as one line."""
+    different = list(dict.fromkeys(finding.title for finding in findings))
+    more = f" and {len(different) - most} more" if len(different) > most else ""
+    return "; ".join(different[:most]) + more
+
+
 def decide(
     trouble: BaseException | None, findings: Sequence[Finding], qemu_status: int | None
 ) -> tuple[Outcome, str]:
@@ -59,7 +66,9 @@ def decide(
     if isinstance(trouble, GuestStopped) and trouble.finding is None and not counted:
         return _vanished(qemu_status)
     if counted:
-        return _worst(counted), counted[0].title
+        outcome = _worst(counted)
+        # The first report is the cause of later ones, but a scan for leaks lists its records in no such order.
+        return outcome, titles(counted) if outcome is Outcome.LEAK else counted[0].title
     if isinstance(trouble, CommandOverdue):
         return Outcome.HANG, str(trouble)
     if isinstance(trouble, GuestStopped):

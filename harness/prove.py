@@ -6,7 +6,7 @@ from __future__ import annotations
 import re
 from collections.abc import Callable, Sequence
 
-from harness.judge import names
+from harness.judge import names, titles
 from harness.lab import Lab
 from harness.model import FATAL_KINDS, Finding, Fix, Outcome, Proof, Result, Signature, Verdict
 from harness.progress import say
@@ -95,7 +95,7 @@ def _verdict(fix: Fix, with_fix: Sequence[Result], without_fix: Sequence[Result]
 def _verdict_without(fix: Fix, without_fix: Sequence[Result]) -> tuple[Verdict, str]:
     for result in without_fix:
         if not matches(fix.signature, result) and result.outcome is not Outcome.PASS:
-            seen = _titles(result) or result.message
+            seen = titles(result.findings) or result.message
             return (
                 Verdict.WRONG_SIGNATURE,
                 f"without the fix: expected {_expected(fix.signature)}, saw {result.outcome}: {seen}",
@@ -136,13 +136,6 @@ def _guest_died(result: Result) -> bool:
 def _expected(signature: Signature) -> str:
     titles = " or ".join(repr(title) for title in signature.titles) or f"a failure like {signature.assertion!r}"
     return f"{titles} with {', '.join(signature.frames)} on the stack" if signature.frames else titles
-
-
-def _titles(result: Result, most: int = 5) -> str:
-    """The different titles of a result's findings, in the order of their appearance."""
-    titles = list(dict.fromkeys(finding.title for finding in result.findings))
-    more = f" and {len(titles) - most} more" if len(titles) > most else ""
-    return "; ".join(titles[:most]) + more
 
 
 def _seen(signature: Signature, result: Result) -> str:

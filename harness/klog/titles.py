@@ -48,9 +48,3 @@ def clean(title: str) -> str:
 def without_syscall_prefix(function: str) -> str:
     """The shortest name that taking off one system call prefix gives."""
     return min((function.removeprefix(prefix) for prefix in ("", *SYSCALL_PREFIXES)), key=len)
-
-
-def spellings(function: str) -> tuple[str, ...]:
-    """The function's name as it stands, and with each system call prefix that it has taken off."""
-    shorter = (function.removeprefix(prefix) for prefix in SYSCALL_PREFIXES if function.startswith(prefix))
-    return (function, *shorter)

@@ -307,6 +307,17 @@ class TestParse:
         assert "\x1b" not in harness_command("parse", tmp_path / "evil.log").output
 
 
+class TestMissingPrograms:
+    @pytest.mark.usefixtures("no_programs", "here")
+    @pytest.mark.parametrize("command", ["run", "prove", "build", "image", "shell"])
+    def test_they_are_named_before_anything_is_built(self, harness_command: HarnessCommand, command: str) -> None:
+        ended = harness_command(command)
+        assert ended.status == 2
+        assert "not installed: make, gcc" in ended.errors
+        assert "apt-get install make gcc binutils" in ended.errors
+        assert "building" not in ended.errors
+
+
 class TestDoctor:
     def test_json_tells_each_check(self, harness_command: HarnessCommand) -> None:
         record = json.loads(harness_command("doctor", "--json").output)

@@ -16,9 +16,3 @@ def test_a_deadline_in_the_future_has_not_passed() -> None:
     deadline = Deadline.after(1000)
     assert not deadline.passed()
     assert 0 < deadline.remaining() <= 1000
-
-
-def test_the_sooner_of_two_deadlines_counts() -> None:
-    deadline = Deadline.after(1000)
-    assert deadline.sooner(2000) is deadline
-    assert deadline.sooner(1).allowed == 1

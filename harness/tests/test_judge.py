@@ -16,6 +16,7 @@ from harness.tests.records import finding, result
 
 KASAN = finding("KASAN: use-after-free Read in f", FindingKind.KASAN, "f")
 LEAK = finding("memory leak in f", FindingKind.MEMORY_LEAK, "f")
+OTHER_LEAK = finding("memory leak in g", FindingKind.MEMORY_LEAK, "g")
 HUNG = finding("INFO: task hung in f", FindingKind.HUNG_TASK, "f")
 PANIC = finding("kernel panic: out of luck", FindingKind.PANIC)
 IGNORED = finding("boring", FindingKind.OTHER, suppressed=True)
@@ -28,6 +29,7 @@ IGNORED = finding("boring", FindingKind.OTHER, suppressed=True)
         (None, [IGNORED], None, Outcome.PASS, ""),
         (None, [KASAN], None, Outcome.CRASH, KASAN.title),
         (None, [LEAK], None, Outcome.LEAK, LEAK.title),
+        (None, [LEAK, LEAK, OTHER_LEAK], None, Outcome.LEAK, f"{LEAK.title}; {OTHER_LEAK.title}"),
         (None, [HUNG], None, Outcome.HANG, HUNG.title),
         (None, [HUNG, LEAK], None, Outcome.HANG, HUNG.title),
         (None, [LEAK, KASAN], None, Outcome.CRASH, LEAK.title),
