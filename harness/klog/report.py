@@ -121,8 +121,12 @@ class OpenReport:
         if self._is_forgotten() or self._waited_too_long(line):
             self.closed = True
 
-    def add(self, line: Line) -> None:
-        """Take a line of the same source, or close if the report had ended before it."""
+    def add(self, line: Line) -> bool:
+        """Take a line of the same source, or close if the report had ended before it; returns which.
+
+        Returns:
+            Whether the line looks like a part of the report.
+        """
         self._seen += 1
         if (
             any(stranger in line.text for stranger in STRANGERS)
@@ -130,7 +134,7 @@ class OpenReport:
             or self._is_stray(line)
         ):
             self.closed = True
-            return
+            return False
         self._all_texts.append(line.text)
         self._bytes += line.end - line.start
         self._last_seen = line.timestamp if line.timestamp is not None else self._last_seen
@@ -142,6 +146,7 @@ class OpenReport:
             self._note(line.text)
         if len(self._all_texts) >= MAX_LINES or self._bytes >= MAX_BYTES or self._is_forgotten():
             self.closed = True
+        return self._last_own == self._seen
 
     def _note(self, text: str) -> None:
         if _IRRELEVANT not in text:

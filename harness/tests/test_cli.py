@@ -256,6 +256,14 @@ class TestParse:
         (finding,) = json.loads(harness_command("parse", tmp_path / "kmemleak", "--json").output)["findings"]
         assert (finding["title"], finding["count"]) == ("memory leak in cachefiles_add_cache", 3)
 
+    def test_a_golden_logs_header_and_repeated_report_are_no_reports(
+        self, harness_command: HarnessCommand, tmp_path: Path
+    ) -> None:
+        header = b"# how it came about\nTITLE: BUG: unable to handle kernel paging request in corrupted\n\n"
+        (tmp_path / "golden.log").write_bytes(header + LOG.encode() + b"\nREPORT:\n" + LOG.encode())
+        (found,) = json.loads(harness_command("parse", tmp_path / "golden.log", "--json").output)["findings"]
+        assert found["start"] == len(header)
+
     def test_consequences_are_marked(self, harness_command: HarnessCommand, tmp_path: Path) -> None:
         (tmp_path / "two.log").write_text(LOG + LOG.replace("1.0", "9.0"))
         output = harness_command("parse", tmp_path / "two.log").output

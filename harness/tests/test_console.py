@@ -47,6 +47,25 @@ def test_a_finding_is_there_soon_after_its_last_line(
     watcher.close()
 
 
+@pytest.mark.parametrize("name", ["kmemleak-on-console", "cut-off"])
+def test_other_lines_do_not_keep_a_finding_waiting(
+    serial_port: tuple[socket.socket, socket.socket], tmp_path: Path, name: str
+) -> None:
+    guest, harness = serial_port
+    watcher = ConsoleWatcher(harness, tmp_path / "console.log", lambda: None)
+    guest.sendall(report(name))
+    sent = time.monotonic()
+
+    def told() -> bool:
+        guest.sendall(b"[   41.000030][   T77] something else goes on\r\n")
+        return bool(watcher.findings)
+
+    assert holds(told)
+    assert time.monotonic() - sent < PROMISED + ALLOWANCE
+    guest.close()
+    watcher.close()
+
+
 def test_a_finding_is_there_as_soon_as_a_line_shows_its_end(
     serial_port: tuple[socket.socket, socket.socket], tmp_path: Path
 ) -> None:

@@ -8,6 +8,7 @@ a shared folder of real crash logs that is not part of the project (``HARNESS_CR
 
 from __future__ import annotations
 
+import functools
 import os
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -15,7 +16,8 @@ from pathlib import Path
 
 import pytest
 
-from harness.klog import parse
+from harness.klog import golden, parse
+from harness.klog.golden import Golden
 from harness.model import Finding
 
 OWN_LOGS = Path(__file__).parent / "data" / "klog"
@@ -24,43 +26,29 @@ SHARED_LOGS = Path(os.environ.get("HARNESS_CRASH_LOGS", CHECKOUT.parent / "share
 
 
 @dataclass(frozen=True)
-class Golden:
-    """A log and what must be found in it."""
+class Case:
+    """A log and what must be found in it; without a header that is nothing."""
 
     name: str
-    title: str
-    also: frozenset[str]
-    corrupted: bool
-    log: bytes
+    expected: Golden
 
     @property
+    def title(self) -> str:
+        return self.expected.title
+
+    @functools.cached_property
     def found(self) -> Finding | None:
         """The first finding."""
-        return next(iter(parse(self.log)), None)
+        return next(iter(parse(self.expected.log)), None)
 
     @property
     def right_title(self) -> bool:
-        found = self.found
-        return (found.title if found else "") == self.title
+        return (self.found.title if self.found else "") == self.title
 
 
-def read_golden(path: Path) -> Golden:
-    """Header lines (``KEY: value``, ``#`` comments), an empty line, the log, perhaps its cleaned text."""
-    head, _, log = path.read_bytes().partition(b"\n\n")
-    if head.startswith(b"\n"):
-        head, log = b"", path.read_bytes()
-    values: dict[str, list[str]] = {}
-    for line in head.decode("utf-8", "replace").splitlines():
-        if not line.startswith("#"):
-            key, _, value = line.partition(":")
-            values.setdefault(key, []).append(value.strip())
-    return Golden(
-        name=path.name,
-        title=values.get("TITLE", [""])[0],
-        also=frozenset(values.get("ALT", [])),
-        corrupted="Y" in values.get("CORRUPTED", []),
-        log=log.partition(b"\nREPORT:\n")[0],
-    )
+def read_case(path: Path) -> Case:
+    data = path.read_bytes()
+    return Case(path.name, golden.read(data) or Golden("", frozenset(), False, data))
 
 
 def own_logs() -> list[Path]:
@@ -69,52 +57,54 @@ def own_logs() -> list[Path]:
 
 @pytest.mark.parametrize("path", own_logs(), ids=lambda path: path.stem)
 def test_own_log_is_read_right(path: Path) -> None:
-    golden = read_golden(path)
-    found = golden.found
-    if not golden.title:
+    case = read_case(path)
+    expected, found = case.expected, case.found
+    if not expected.title:
         assert found is None
         return
     assert found is not None
-    assert (found.title, frozenset(found.alt_titles)) == (golden.title, golden.also)
-    assert found.corrupted == golden.corrupted
+    assert (found.title, frozenset(found.alt_titles)) == (expected.title, expected.also)
+    assert found.corrupted == expected.corrupted
 
 
 @pytest.fixture(scope="module")
-def shared_logs() -> list[Golden]:
+def shared_logs() -> list[Case]:
     """The real crash logs."""
     paths = sorted(SHARED_LOGS.glob("*.txt"))
     if not paths:
         pytest.skip(f"no real crash logs in {SHARED_LOGS}; set HARNESS_CRASH_LOGS to a folder that has them")
-    return [read_golden(path) for path in paths]
+    return [read_case(path) for path in paths]
 
 
-def rate(logs: Sequence[Golden], is_right: Callable[[Golden], bool]) -> float:
+def rate(logs: Sequence[Case], is_right: Callable[[Case], bool]) -> float:
     return sum(map(is_right, logs)) / len(logs)
 
 
-def wrong_titles(logs: Sequence[Golden]) -> list[str]:
+def wrong_titles(logs: Sequence[Case]) -> list[str]:
     return [f"{log.name}: {log.title}" for log in logs if not log.right_title]
 
 
 @pytest.mark.parametrize("beginning", ["KASAN:", "memory leak in "])
-def test_every_title_of_memory_errors_and_leaks_is_right(shared_logs: list[Golden], beginning: str) -> None:
+def test_every_title_of_memory_errors_and_leaks_is_right(shared_logs: list[Case], beginning: str) -> None:
     assert wrong_titles([log for log in shared_logs if log.title.startswith(beginning)]) == []
 
 
-def test_titles(shared_logs: list[Golden]) -> None:
+def test_titles(shared_logs: list[Case]) -> None:
     logs = [log for log in shared_logs if log.title]
     assert rate(logs, lambda log: log.right_title) >= 0.99, wrong_titles(logs)
 
 
-def test_nothing_is_found_in_logs_without_a_header(shared_logs: list[Golden]) -> None:
+def test_nothing_is_found_in_logs_without_a_header(shared_logs: list[Case]) -> None:
     assert [log.name for log in shared_logs if not log.title and log.found] == []
 
 
-def test_damaged_reports_are_marked(shared_logs: list[Golden]) -> None:
+def test_damaged_reports_are_marked(shared_logs: list[Case]) -> None:
     logs = [log for log in shared_logs if log.title]
-    assert rate(logs, lambda log: log.found is not None and log.found.corrupted == log.corrupted) >= 0.99
+    assert rate(logs, lambda log: log.found is not None and log.found.corrupted == log.expected.corrupted) >= 0.99
 
 
-def test_alternative_titles(shared_logs: list[Golden]) -> None:
+def test_alternative_titles(shared_logs: list[Case]) -> None:
     logs = [log for log in shared_logs if log.title]
-    assert rate(logs, lambda log: log.found is not None and frozenset(log.found.alt_titles) == log.also) >= 0.99
+    assert (
+        rate(logs, lambda log: log.found is not None and frozenset(log.found.alt_titles) == log.expected.also) >= 0.99
+    )

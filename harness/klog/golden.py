@@ -1,0 +1,57 @@
+# SPDX-License-Identifier: GPL-2.0-only
+"""Golden logs: kernel logs that carry what must be found in them in their own header.
+
+The form is that of syzkaller's parser tests (pkg/report/testdata): lines ``KEY: value``, comments with
+``#`` among them; an empty line; the log; perhaps ``REPORT:`` and the text of the report.
+"""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass
+
+_KEYS = b"TITLE|ALT|TYPE|FRAME|CORRUPTED|SUPPRESSED|PANICKED|EXECUTOR|START|END"
+_HEADER = re.compile(rb"\A((?:(?:#[^\n]*|(?:" + _KEYS + rb"): [^\n]*)\n)+)\n")
+_REPORT = b"\nREPORT:\n"
+
+
+@dataclass(frozen=True)
+class Golden:
+    """A log and what must be found in it.
+
+    Attributes:
+        title: of the first report; empty where nothing must be found.
+        also: its other titles.
+        corrupted: whether the report is cut off or mixed up.
+        log: the log, byte for byte at its place in the file: what stands before it is empty lines.
+    """
+
+    title: str
+    also: frozenset[str]
+    corrupted: bool
+    log: bytes
+
+
+def read(data: bytes) -> Golden | None:
+    """A golden log; None for any other log.
+
+    Args:
+        data: a whole file, or at least its header.
+    """
+    match = _HEADER.match(data)
+    if match is None:
+        return None
+    values: dict[str, list[str]] = {}
+    for line in match[1].decode("utf-8", "replace").splitlines():
+        if not line.startswith("#"):
+            key, _, value = line.partition(": ")
+            values.setdefault(key, []).append(value.strip())
+    if not values:
+        return None
+    log = data[match.end() :].partition(_REPORT)[0]
+    return Golden(
+        title=values.get("TITLE", [""])[0],
+        also=frozenset(values.get("ALT", [])),
+        corrupted="Y" in values.get("CORRUPTED", []),
+        log=b"\n" * match.end() + log,
+    )
