@@ -20,7 +20,7 @@ from harness import __version__, doctor, host, interactive, parse_command, spec
 from harness import prove as proving
 from harness.errors import HarnessError, UserError
 from harness.lab import Lab, Settings
-from harness.model import Fix, Outcome, Proof, Result, Verdict
+from harness.model import Fix, Outcome, Proof, Result
 from harness.parse_command import Form, Parsing
 from harness.progress import results_console, say
 from harness.pytest_plugin import LabSession, run_cases
@@ -56,6 +56,10 @@ JsonOption = Annotated[bool, typer.Option("--json", help="One JSON object on sta
 WithoutOption = Annotated[
     list[str] | None, typer.Option("--without", metavar="FIX", help="Take this fix out (repeatable).")
 ]
+WithOption = Annotated[
+    list[str] | None,
+    typer.Option("--with", metavar="FIX", help="Put in this fix, which the kernel lacks (repeatable)."),
+]
 
 _DEFAULT = Settings(Path(), Path())
 
@@ -66,9 +70,9 @@ def _settings(kernel: str, tree: Path | None, image: str, cpus: int, memory: int
     return Settings(project, host.cache_folder(), kernel, tree, image, cpus, memory, kmemleak)
 
 
-def _fixes(project: Path, without: Sequence[str] | None) -> tuple[Fix, ...]:
-    """The fixes that ``--without`` names; none where it is not given."""
-    return spec.load_fixes(project, tuple(without)) if without else ()
+def _known(project: Path, names: Sequence[str] | None) -> tuple[str, ...]:
+    """Names of fixes from the command line, which must exist and be well-formed."""
+    return tuple(spec.load_fix(project, name).name for name in names or ())
 
 
 @contextlib.contextmanager
@@ -109,6 +113,7 @@ def run(
     kernel: KernelOption = _DEFAULT.kernel,
     tree: TreeOption = None,
     without: WithoutOption = None,
+    with_: WithOption = None,
     repeat: Annotated[int, typer.Option("--repeat", min=1, help="Run each test case this often.")] = 1,
     until_fail: Annotated[
         bool,
@@ -130,8 +135,7 @@ def run(
     """
     settings = _settings(kernel, tree, image, cpus, memory, not no_kmemleak)
     selection = [_selected(settings.project, word) for word in select or ["testcases"]]
-    removed = tuple(without or ())
-    _fixes(settings.project, without)
+    removed, added = _known(settings.project, without), _known(settings.project, with_)
     folder = RunFolder(settings.project)
     lab = Lab(settings, folder.path)
     with _recorded(folder, lab):
@@ -139,7 +143,7 @@ def run(
         repetition = 0
         while repetition < repeat or (until_fail and repeat == 1):
             repetition += 1
-            session = LabSession(settings, removed, seed, repetition, lab, folder, _say_result)
+            session = LabSession(settings, removed, added, seed, repetition, lab, folder, _say_result)
             results = run_cases(session, selection)
             if until_fail and _exit_code(results) != GOOD:
                 break
@@ -192,8 +196,8 @@ def prove(
     folder = RunFolder(settings.project)
     lab = Lab(settings, folder.path)
 
-    def run_fix(fix: Fix, without: tuple[str, ...]) -> Sequence[Result]:
-        session = LabSession(settings, without, 0, 1, lab, folder, _say_result)
+    def run_fix(fix: Fix, without: tuple[str, ...], added: tuple[str, ...]) -> Sequence[Result]:
+        session = LabSession(settings, without, added, 0, 1, lab, folder, _say_result)
         return run_cases(session, [str(test) for test in fix.tests])
 
     with _recorded(folder, lab):
@@ -205,7 +209,7 @@ def prove(
         console = results_console()
         console.print(proof_table(proofs), failures_view(_unproven(proofs), console.width))
     _files(folder)
-    if all(proof.verdict is Verdict.PROVEN for proof in proofs):
+    if all(proof.as_known for proof in proofs):
         raise typer.Exit(GOOD)
     broke = any(result.outcome is Outcome.LAB_ERROR for result in folder.results)
     raise typer.Exit(LAB_BROKE if broke else KERNEL_FAILED)
@@ -213,7 +217,7 @@ def prove(
 
 def _unproven(proofs: Sequence[Proof]) -> list[Result]:
     """The results of the proofs that failed: where a bug shows only without its fix, nothing did."""
-    failed = [proof for proof in proofs if proof.verdict is not Verdict.PROVEN]
+    failed = [proof for proof in proofs if not proof.as_known]
     return [result for proof in failed for result in (proof.with_fix, proof.without_fix) if result is not None]
 
 
@@ -222,13 +226,13 @@ def build(
     kernel: Annotated[str, typer.Argument(help="Name of the kernel, in kernels/.")] = _DEFAULT.kernel,
     tree: TreeOption = None,
     without: WithoutOption = None,
+    with_: WithOption = None,
     as_json_: JsonOption = False,
 ) -> None:
     """Build a kernel, its modules under test and the lab's modules; nothing that the cache has."""
     settings = _settings(kernel, tree, _DEFAULT.image, _DEFAULT.cpus, _DEFAULT.memory_mib)
     lab = Lab(settings, settings.cache)
-    fixes = _fixes(settings.project, without)
-    built = lab.modules_under_test(fixes)
+    built = lab.modules_under_test(_known(settings.project, without), _known(settings.project, with_))
     record = {
         "kernel": kernel,
         "release": lab.built.release,
@@ -264,6 +268,7 @@ def shell(
     kernel: KernelOption = _DEFAULT.kernel,
     tree: TreeOption = None,
     without: WithoutOption = None,
+    with_: WithOption = None,
     image: ImageOption = _DEFAULT.image,
     cpus: CpusOption = _DEFAULT.cpus,
     memory: MemoryOption = _DEFAULT.memory_mib,
@@ -276,8 +281,8 @@ def shell(
     settings = _settings(kernel, tree, image, cpus, memory)
     folder = RunFolder(settings.project)
     lab = Lab(settings, folder.path)
-    fixes = _fixes(settings.project, without)
-    raise typer.Exit(interactive.shell(lab, fixes, folder.path))
+    removed, added = _known(settings.project, without), _known(settings.project, with_)
+    raise typer.Exit(interactive.shell(lab, removed, added, folder.path))
 
 
 @app.command(name="doctor")

@@ -17,7 +17,6 @@ import paramiko
 
 from harness.guest import Guest, GuestStopped
 from harness.lab import Lab
-from harness.model import Fix
 from harness.progress import say
 from harness.report.terminal import without_control_characters
 
@@ -26,15 +25,16 @@ _CHUNK = 65536
 _NO_LIMIT = 10.0**6
 
 
-def shell(lab: Lab, without: Sequence[Fix], folder: Path) -> int:
+def shell(lab: Lab, without: Sequence[str], added: Sequence[str], folder: Path) -> int:
     """Boot a guest and hand it to the user; return the exit status of the shell.
 
     Args:
         lab: kernel, image and machine.
-        without: fixes that are taken out of the modules.
+        without: names of the fixes that are taken out of the modules.
+        added: names of the fixes that are put in.
         folder: gets the console log.
     """
-    modules = lab.modules_under_test(without)
+    modules = lab.modules_under_test(without, added)
     with lab.boot(folder) as guest:
         guest.load_modules_under_test(modules)
         guest.load_lab_module("lab_delay")

@@ -27,7 +27,7 @@ from harness.cache import Cache
 from harness.deadline import Deadline
 from harness.errors import HarnessError, LabError
 from harness.guest import Guest, GuestStopped, Keys
-from harness.model import Finding, Fix, Job, Kernel, KernelSource, Result, Session, SourceKind, Stage, Suppression
+from harness.model import Finding, Job, Kernel, KernelSource, Outcome, Result, Session, SourceKind, Stage, Suppression
 from harness.progress import activity, say
 from harness.report.terminal import without_control_characters
 from harness.source_lines import with_source_lines
@@ -50,8 +50,10 @@ _SETTLE_SECONDS = 3.0
 #: A guest that hangs while booting is a fault of the emulation, not of the kernel: tried again once.
 _ATTEMPTS = (1, 2)
 _READY = "lab: ready"
-#: What the canaries must look like; their functions are in testcases/guest/modules/lab_canary.c.
-_CANARY_FUNCTIONS = ("lab_canary_use_after_free", "lab_canary_leak")
+#: The canaries of testcases/guest/modules/lab_canary.c; each must be named by a report.
+_CANARIES = ("use_after_free", "leak")
+#: ... and that of lockdep, where the kernel has it.
+_LOCKDEP_CANARY = "lock_order"
 
 
 @dataclass(frozen=True)
@@ -113,9 +115,14 @@ class Lab:
         """The kernel under test, built."""
         return build.build_kernel(self.kernel, self.cache)
 
-    def modules_under_test(self, without: Sequence[Fix] = ()) -> modules.ModuleSet:
-        """The modules under test, with some fixes taken out of them."""
-        return modules.build_modules_under_test(self.built, without, self.cache)
+    def modules_under_test(self, without: Sequence[str] = (), added: Sequence[str] = ()) -> modules.ModuleSet:
+        """The modules under test, with the named fixes taken out of them or put in."""
+        project = self.settings.project
+        variation = modules.Variation(
+            tuple(spec.load_fix(project, name) for name in without),
+            tuple(spec.load_fix(project, name) for name in added),
+        )
+        return modules.build_modules_under_test(self.built, variation, self.cache)
 
     @functools.cached_property
     def suppressions(self) -> tuple[Suppression, ...]:
@@ -258,15 +265,20 @@ class Lab:
             guest = next(guest for guest in guests if guest is not None)
             guest.load_lab_module("lab_canary")
             guest.clear_kmemleak()
-            for canary in ("use_after_free", "leak"):
+            canaries = self._canaries_of_this_kernel()
+            for canary in canaries:
                 guest.run(f"echo 1 >/sys/kernel/debug/lab_canary/{canary}")
             leaks = guest.scan_kmemleak()
             guest.console.settle(Deadline.after(_SETTLE_SECONDS))
             findings = (*guest.console.findings, *leaks)
         judge.write_findings(folder, findings)
-        seen = {name for name in _CANARY_FUNCTIONS if any(judge.names(finding, name) for finding in findings)}
-        unseen = sorted(set(_CANARY_FUNCTIONS) - seen)
+        expected = [f"lab_canary_{canary}" for canary in canaries]
+        unseen = [name for name in expected if not any(judge.names(finding, name) for finding in findings)]
         return f"canary not seen: {', '.join(unseen)}" if unseen else ""
+
+    def _canaries_of_this_kernel(self) -> tuple[str, ...]:
+        has_lockdep = self.built.config().get("CONFIG_PROVE_LOCKING") == "y"
+        return (*_CANARIES, _LOCKDEP_CANARY) if has_lockdep else _CANARIES
 
     def _boots(self, accelerator: Accelerator) -> str:
         folder = self.folder / f"trying-{accelerator}"
@@ -363,9 +375,7 @@ class CaseRun:
         lab = self._lab
         self._suppressions = lab.suppressions
         with self._in_stage(Stage.BUILD):
-            without = self._job.without
-            fixes = spec.load_fixes(lab.settings.project, without) if without else ()
-            modules_under_test = lab.modules_under_test(fixes)
+            modules_under_test = lab.modules_under_test(self._job.without, self._job.added)
             self._module_folders = (modules_under_test.folder, lab.lab_modules.folder)
             shutil.copy2(modules_under_test.diff_file, self._folder / "unfix.diff")
             shutil.copy2(lab.built.config_file, self._folder / "kernel.config")
@@ -458,13 +468,18 @@ def run_job(lab: Lab, job: Job, folder: Path, workload: Callable[[Guest], None])
     return case.result
 
 
+def skipped(job: Job, reason: str) -> Result:
+    """The result of a job that there is no sense in doing."""
+    return Result(**vars(job), variant=job.variant, outcome=Outcome.SKIP, stage=Stage.SOURCE, message=reason)
+
+
 def repeat_command(job: Job, settings: Settings) -> str:
     """The shell command that does a job again."""
     words = ["harness", "run", job.case, "--kernel", job.kernel]
     if settings.tree is not None:
         words += ["--tree", str(settings.tree)]
-    for name in job.without:
-        words += ["--without", name]
+    for option, names in (("--with", job.added), ("--without", job.without)):
+        words += [word for name in names for word in (option, name)]
     if job.seed:
         words += ["--seed", str(job.seed)]
     return " ".join(words)

@@ -46,6 +46,7 @@ class Verdict(enum.StrEnum):
     WRONG_SIGNATURE = "wrong signature"
     REGRESSED = "regressed"
     INCONCLUSIVE = "inconclusive"
+    NOT_APPLICABLE = "not applicable"
 
 
 class FindingKind(enum.StrEnum):
@@ -199,6 +200,7 @@ class Kernel:
         source: where the source comes from.
         fragments: Kconfig fragments, merged in this order on top of tinyconfig.
         modules: folders of the modules under test, relative to the source tree.
+        moved: beginnings of paths that differ from those in Linux 6.1, which fixes name: old to new.
         unsanitized: folders, relative to the source tree, that are compiled without KASAN's checks.
         objects: compile steps of one full build, for the progress display only.
     """
@@ -207,8 +209,16 @@ class Kernel:
     source: KernelSource
     fragments: tuple[Path, ...]
     modules: tuple[str, ...]
+    moved: Mapping[str, str] = field(default_factory=dict)
     unsanitized: tuple[str, ...] = ()
     objects: int = 0
+
+    def path_of(self, name: str) -> str:
+        """Where this kernel has a source file, by its path in Linux 6.1."""
+        for old, new in self.moved.items():
+            if name.startswith(old):
+                return new + name.removeprefix(old)
+        return name
 
 
 @dataclass(frozen=True)
@@ -257,6 +267,29 @@ class Signature:
     assertion: str = ""
 
 
+class Presence(enum.StrEnum):
+    """Whether a kernel has a fix."""
+
+    PRESENT = "present"
+    MISSING = "missing"
+    NOT_APPLICABLE = "not applicable"
+
+
+@dataclass(frozen=True)
+class FixOnKernel:
+    """What is known of a fix on one kernel.
+
+    Attributes:
+        presence: whether the kernel has the fix. Where it is missing, ``fix.cocci`` puts it in.
+        verdict: what ``prove`` is known to say.
+        reason: why the fix does not apply, or the verdict is not ``proven``.
+    """
+
+    presence: Presence = Presence.PRESENT
+    verdict: Verdict = Verdict.PROVEN
+    reason: str = ""
+
+
 @dataclass(frozen=True)
 class Fix:
     """One documented upstream fix: its facts, its un-fix and its test.
@@ -269,8 +302,8 @@ class Fix:
         fixes: the commit that brought the bug, 12 digits, empty where unknown.
         cve: its CVE number, empty where it has none.
         subsystem: ``cachefiles``, ``fscache``, ``netfs`` or ``erofs``.
-        kernels: for each kernel of the lab: ``present`` (the source has the fix).
-        files: source files that the un-fix changes, each of them, relative to the tree.
+        kernels: what is known of it on the lab's kernels.
+        files: source files that the un-fix changes, each of them, by their paths in Linux 6.1.
         options: Kconfig options without which the test case cannot run.
         reproduction: how the bug is provoked.
         signature: what the bug looks like.
@@ -288,7 +321,7 @@ class Fix:
     fixes: str
     cve: str
     subsystem: str
-    kernels: Mapping[str, str]
+    kernels: Mapping[str, FixOnKernel]
     files: tuple[str, ...]
     options: tuple[str, ...]
     reproduction: ReproductionClass
@@ -304,6 +337,15 @@ class Fix:
         return self.folder / "unfix.cocci"
 
     @property
+    def addition(self) -> Path:
+        """The semantic patch that puts the fix into a source tree that lacks it."""
+        return self.folder / "fix.cocci"
+
+    def on(self, kernel: str) -> FixOnKernel:
+        """What is known of the fix on a kernel; kernels that are not listed are taken to have it."""
+        return self.kernels.get(kernel, FixOnKernel())
+
+    @property
     def tests(self) -> tuple[Path, ...]:
         """The files with the fix's test cases."""
         return tuple(sorted(self.folder.glob("test_*.py")))
@@ -316,7 +358,8 @@ class Job:
     Attributes:
         case: pytest node id relative to the project's root.
         kernel: the kernel's name.
-        without: names of the fixes that are taken out; empty for the plain kernel.
+        without: names of the fixes that are taken out.
+        added: names of the fixes that are put in.
         image: the guest image's name.
         repetition: counted from 1.
         seed: what the case's random choices start from.
@@ -325,14 +368,16 @@ class Job:
     case: str
     kernel: str
     without: tuple[str, ...] = ()
+    added: tuple[str, ...] = ()
     image: str = "minimal"
     repetition: int = 1
     seed: int = 0
 
     @property
     def variant(self) -> str:
-        """The variant's name: ``plain``, or what was taken out."""
-        return "without " + "+".join(self.without) if self.without else "plain"
+        """The variant's name: ``plain``, or what was put in and taken out."""
+        parts = (("with", self.added), ("without", self.without))
+        return " ".join(f"{word} {'+'.join(names)}" for word, names in parts if names) or "plain"
 
 
 @dataclass(frozen=True)
@@ -340,7 +385,7 @@ class Result:
     """What became of one job.
 
     Attributes:
-        case, kernel, without, variant, image, repetition, seed: as in the job.
+        case, kernel, without, added, variant, image, repetition, seed: as in the job.
         outcome: what became of it.
         stage: the stage it reached; with another outcome than ``pass``, the one that decided it.
         message: one sentence on why the outcome is what it is; empty for ``pass``.
@@ -361,6 +406,7 @@ class Result:
     outcome: Outcome
     stage: Stage
     without: tuple[str, ...] = ()
+    added: tuple[str, ...] = ()
     image: str = "minimal"
     repetition: int = 1
     seed: int = 0
@@ -413,6 +459,7 @@ class Proof:
             without the fix; empty where it did not.
         with_fix, without_fix: the two results.
         seconds: wall time of both.
+        known: the verdict that ``fix.yaml`` gives for this kernel.
     """
 
     fix: str
@@ -424,3 +471,9 @@ class Proof:
     with_fix: Result | None
     without_fix: Result | None
     seconds: float
+    known: Verdict = Verdict.PROVEN
+
+    @property
+    def as_known(self) -> bool:
+        """Whether the verdict is the one that ``fix.yaml`` gives; a better one is a surprise, too."""
+        return self.verdict is self.known

@@ -20,11 +20,11 @@ from harness.build import BuiltKernel, build_environment, compile_failure, make_
 from harness.cache import Cache, content_key, folder_digest
 from harness.deadline import Deadline
 from harness.errors import UserError
-from harness.model import Fix
+from harness.model import Fix, Kernel
 from harness.progress import activity
 
 #: Changes whenever this module builds something else from the same input.
-_RECIPE = "3"
+_RECIPE = "4"
 _MODULE_SECONDS = 900.0
 _PACK_SECONDS = 60.0
 
@@ -52,12 +52,47 @@ class ModuleSet:
         return self.folder / "unfix.diff"
 
 
-def build_modules_under_test(built: BuiltKernel, without: Sequence[Fix], cache: Cache) -> ModuleSet:
-    """The kernel's modules under test, with some fixes taken out of them.
+@dataclass(frozen=True)
+class Variation:
+    """What is changed in the modules under test.
+
+    Attributes:
+        without: fixes to take out, in this order.
+        added: fixes to put in before that.
+    """
+
+    without: tuple[Fix, ...] = ()
+    added: tuple[Fix, ...] = ()
+
+    @property
+    def fixes(self) -> tuple[Fix, ...]:
+        """All fixes that are concerned, in the order in which they are applied."""
+        return (*self.added, *self.without)
+
+    @property
+    def semantic_patches(self) -> tuple[Path, ...]:
+        """What is applied."""
+        return (*(fix.addition for fix in self.added), *(fix.unfix for fix in self.without))
+
+    def apply(self, kernel: Kernel, tree: Path) -> str:
+        """Change a copy of the sources; returns the difference."""
+        additions = [unfix.put_in(fix, kernel, tree) for fix in self.added]
+        return "".join([*additions, *(unfix.take_out(fix, kernel, tree) for fix in self.without)])
+
+    def __str__(self) -> str:
+        parts = (("with", self.added), ("without", self.without))
+        return "".join(f" {word} {', '.join(fix.name for fix in fixes)}" for word, fixes in parts if fixes)
+
+
+PLAIN = Variation()
+
+
+def build_modules_under_test(built: BuiltKernel, variation: Variation, cache: Cache) -> ModuleSet:
+    """The kernel's modules under test, with some fixes taken out of them or put in.
 
     Args:
         built: the kernel they are for.
-        without: fixes to take out, in this order; empty for the plain modules.
+        variation: what to change.
         cache: where they are kept.
 
     Raises:
@@ -65,18 +100,18 @@ def build_modules_under_test(built: BuiltKernel, without: Sequence[Fix], cache: 
         LabError: they do not compile.
     """
     folders = built.kernel.modules
-    touched = _touched_folders(folders, without) if without else folders
+    touched = folders if variation == PLAIN else _touched_folders(built.kernel, variation.fixes)
     sources = [folder_digest(built.tree.path / folder) for folder in folders]
-    semantic_patches = [fix.unfix.read_bytes() if fix.unfix.is_file() else b"" for fix in without]
-    names = [name for fix in without for name in (fix.name, *fix.files)]
+    semantic_patches = [file.read_bytes() if file.is_file() else b"" for file in variation.semantic_patches]
+    names = [str(variation), *(name for fix in variation.fixes for name in fix.files)]
     key = content_key([_RECIPE, built.key, *folders, *sources, *names, *semantic_patches])
 
     def make(folder: Path) -> None:
-        plain = build_modules_under_test(built, (), cache) if without else None
+        plain = None if variation == PLAIN else build_modules_under_test(built, PLAIN, cache)
         for module in plain.files if plain else ():
             shutil.copy2(module, folder / module.name)
         symbols = plain.folder / "Module.symvers" if plain else None
-        _compile_copies(built, touched, without, symbols, folder, cache)
+        _compile_copies(built, touched, variation, symbols, folder, cache)
         _pack_for_guest(folder, built.release)
 
     folder = cache.entry(f"modules/{key}", make)
@@ -86,27 +121,26 @@ def build_modules_under_test(built: BuiltKernel, without: Sequence[Fix], cache: 
 def _compile_copies(
     built: BuiltKernel,
     folders: Sequence[str],
-    without: Sequence[Fix],
+    variation: Variation,
     symbols: Path | None,
     target: Path,
     cache: Cache,
 ) -> None:
-    """Compile copies of module folders, un-fixed, and put the modules into ``target``.
+    """Compile copies of module folders, changed, and put the modules into ``target``.
 
     All variants of a kernel are compiled in the same working folder: the same paths make the
     compiler cache hit for every file that an un-fix leaves alone.
     """
     work = cache.folder / "work" / built.key
-    removed = f" without {', '.join(fix.name for fix in without)}" if without else ""
     with cache.lock(f"work/{built.key}"), contextlib.ExitStack() as stack:
         stack.callback(shutil.rmtree, work, ignore_errors=True)
         shutil.rmtree(work, ignore_errors=True)
         for name in folders:
             shutil.copytree(built.tree.path / name, work / name)
-        diff = "".join(unfix.take_out(fix, work) for fix in without)
+        diff = variation.apply(built.kernel, work)
         (target / "unfix.diff").write_text(diff, encoding="utf-8", errors="surrogateescape")
         (work / "Kbuild").write_text("".join(f"obj-m += {name}/\n" for name in folders))
-        with activity(f"building modules of {built.kernel.name}{removed}"):
+        with activity(f"building modules of {built.kernel.name}{variation}"):
             _run_make(built, work, symbols, target / "build.log", cache)
         for module in work.rglob("*.ko"):
             shutil.copy2(module, target / module.name)
@@ -152,18 +186,20 @@ def _pack_for_guest(folder: Path, release: str) -> None:
         proc.check(proc.run(pack, deadline=deadline), "packing modules")
 
 
-def _touched_folders(folders: Sequence[str], without: Sequence[Fix]) -> tuple[str, ...]:
-    """The module folders that hold the files of some un-fixes, in the order of ``folders``."""
-    for fix in without:
-        for name in fix.files:
-            if not any(name.startswith(f"{folder}/") for folder in folders):
+def _touched_folders(kernel: Kernel, fixes: Sequence[Fix]) -> tuple[str, ...]:
+    """The module folders that hold the files of some fixes, in the order of their dependencies."""
+    touched = set()
+    for fix in fixes:
+        for name in map(kernel.path_of, fix.files):
+            folder = next((folder for folder in kernel.modules if name.startswith(f"{folder}/")), None)
+            if folder is None:
                 raise UserError(
                     f"{fix.folder / 'fix.yaml'}: key 'files': {name} is in none of the modules under test "
-                    f"({', '.join(folders)})",
+                    f"({', '.join(kernel.modules)})",
                     "add its folder to the kernel's 'modules'",
                 )
-    files = [name for fix in without for name in fix.files]
-    return tuple(folder for folder in folders if any(name.startswith(f"{folder}/") for name in files))
+            touched.add(folder)
+    return tuple(folder for folder in kernel.modules if folder in touched)
 
 
 def _run_make(built: BuiltKernel, work: Path, symbols: Path | None, log: Path, cache: Cache) -> None:

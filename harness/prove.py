@@ -8,13 +8,14 @@ from collections.abc import Callable, Sequence
 
 from harness.judge import names, titles
 from harness.lab import Lab
-from harness.model import FATAL_KINDS, Finding, Fix, Outcome, Proof, Result, Signature, Verdict
+from harness.model import FATAL_KINDS, Finding, Fix, Outcome, Presence, Proof, Result, Signature, Verdict
 from harness.progress import say
 from harness.runs import RunFolder
-from harness.spec import load_fixes
 
-#: Runs test cases with some fixes taken out and returns their results.
-Runner = Callable[[Fix, tuple[str, ...]], Sequence[Result]]
+#: Runs a fix's test cases with some fixes taken out, some put in, and returns their results.
+Runner = Callable[[Fix, tuple[str, ...], tuple[str, ...]], Sequence[Result]]
+#: Names of the fixes taken out, and of those put in.
+_Variation = tuple[tuple[str, ...], tuple[str, ...]]
 
 
 def prove(lab: Lab, fixes: Sequence[Fix], run: RunFolder, run_cases: Runner) -> list[Proof]:
@@ -33,21 +34,44 @@ def prove(lab: Lab, fixes: Sequence[Fix], run: RunFolder, run_cases: Runner) -> 
         UserError: an un-fix does not apply.
         LabError: a variant does not compile.
     """
-    for fix in fixes:
-        lab.modules_under_test(load_fixes(lab.settings.project, _taken_out(fix)))
+    kernel = lab.settings.kernel
+    applicable = [fix for fix in fixes if fix.on(kernel).presence is not Presence.NOT_APPLICABLE]
+    for fix in applicable:
+        for variation in _with_and_without(fix, kernel):
+            lab.modules_under_test(*variation)
     proofs = []
     for fix in fixes:
-        with_fix = run_cases(fix, ())
-        without_fix = run_cases(fix, _taken_out(fix))
-        proof = weigh(fix, lab.settings.kernel, with_fix, without_fix)
+        if fix in applicable:
+            with_fix, without_fix = (run_cases(fix, *variation) for variation in _with_and_without(fix, kernel))
+            proof = weigh(fix, kernel, with_fix, without_fix)
+        else:
+            proof = _not_applicable(fix, kernel)
         say(f"{fix.name}: {proof.verdict}: {proof.reason}")
         run.record_proof(proof, lab.session())
         proofs.append(proof)
     return proofs
 
 
-def _taken_out(fix: Fix) -> tuple[str, ...]:
-    return (fix.name, *fix.taken_out_with)
+def _with_and_without(fix: Fix, kernel: str) -> tuple[_Variation, _Variation]:
+    """How to have a kernel with a fix, and one without it: one of the two is the kernel as it is."""
+    if fix.on(kernel).presence is Presence.MISSING:
+        return ((), (fix.name,)), ((), ())
+    return ((), ()), ((fix.name, *fix.taken_out_with), ())
+
+
+def _not_applicable(fix: Fix, kernel: str) -> Proof:
+    return Proof(
+        fix=fix.name,
+        commit=fix.commit,
+        kernel=kernel,
+        verdict=Verdict.NOT_APPLICABLE,
+        reason=fix.on(kernel).reason,
+        seen="",
+        with_fix=None,
+        without_fix=None,
+        seconds=0.0,
+        known=Verdict.NOT_APPLICABLE,
+    )
 
 
 def weigh(fix: Fix, kernel: str, with_fix: Sequence[Result], without_fix: Sequence[Result]) -> Proof:
@@ -72,6 +96,7 @@ def weigh(fix: Fix, kernel: str, with_fix: Sequence[Result], without_fix: Sequen
         with_fix=next(iter([*unclean, *with_fix]), None),
         without_fix=next(iter([*matching, *without_fix]), None),
         seconds=round(sum(result.seconds for result in [*with_fix, *without_fix]), 3),
+        known=fix.on(kernel).verdict,
     )
 
 

@@ -13,11 +13,11 @@ from pathlib import Path
 
 import pytest
 
-from harness import host, judge
+from harness import host, judge, spec
 from harness.errors import UserError
 from harness.guest import Guest
-from harness.lab import CaseRun, Lab, Settings, case_folder
-from harness.model import Job, Outcome, Result
+from harness.lab import CaseRun, Lab, Settings, case_folder, skipped
+from harness.model import Job, Outcome, Presence, Result
 from harness.report.terminal import result_line, without_control_characters
 from harness.runs import RunFolder
 
@@ -32,6 +32,7 @@ class LabSession:
     Args:
         settings: what the user chose.
         without: names of the fixes that are taken out of the kernel.
+        added: names of the fixes that are put in.
         seed: what random choices of the test cases start from.
         repetition: counted from 1.
         lab: a lab to use; where None one is made when the first test case asks for a guest.
@@ -43,6 +44,7 @@ class LabSession:
         self,
         settings: Settings,
         without: Sequence[str] = (),
+        added: Sequence[str] = (),
         seed: int = 0,
         repetition: int = 1,
         lab: Lab | None = None,
@@ -51,6 +53,7 @@ class LabSession:
     ) -> None:
         self.settings = settings
         self.without = tuple(without)
+        self.added = tuple(added)
         self.seed = seed
         self.repetition = repetition
         self.collection_errors: list[str] = []
@@ -73,17 +76,31 @@ class LabSession:
             self._lab = Lab(self.settings, self.run.path)
         return self._lab
 
-    def case_run(self, node: pytest.Item) -> CaseRun:
+    def job(self, node: pytest.Item) -> Job:
         """The job of a test case on this session's kernel."""
-        job = Job(
+        return Job(
             case=_case_name(node, self.settings.project),
             kernel=self.settings.kernel,
             without=self.without,
+            added=self.added,
             image=self.settings.image,
             repetition=self.repetition,
             seed=self.seed,
         )
+
+    def case_run(self, job: Job) -> CaseRun:
+        """A job, about to be done."""
         return CaseRun(self.lab, job, case_folder(self.run.path, job))
+
+    def obstacle(self, node: pytest.Item) -> str:
+        """Why a fix's test case says nothing about this kernel as it is; empty where it does."""
+        folder = node.path.parent
+        if self.without or self.added or not (folder / "fix.yaml").is_file():
+            return ""
+        known = spec.load_fix(self.settings.project, folder.name).on(self.settings.kernel)
+        if known.presence is Presence.MISSING:
+            return f"{self.settings.kernel} lacks the fix; harness prove {folder.name} puts it in"
+        return known.reason if known.presence is Presence.NOT_APPLICABLE else ""
 
     def record(self, result: Result) -> None:
         """Keep a result and write the run's files."""
@@ -115,6 +132,7 @@ def pytest_addoption(parser: pytest.Parser) -> None:
     group.addoption("--kernel", default=Settings.kernel, help="kernel under test, of kernels/ (%(default)s)")
     group.addoption("--tree", type=Path, help="build this working tree instead of the kernel's own source")
     group.addoption("--without", action="append", default=[], metavar="FIX", help="take this fix out (repeatable)")
+    group.addoption("--with", action="append", default=[], metavar="FIX", help="put this fix in (repeatable)")
     group.addoption("--seed", type=int, default=0, help="seed of the test cases' random choices")
 
 
@@ -127,8 +145,9 @@ def pytest_configure(config: pytest.Config) -> None:
         project = host.project_folder()
     except UserError:
         return
-    settings = Settings(project, host.cache_folder(), kernel=config.option.kernel, tree=config.option.tree)
-    manager.register(LabSession(settings, config.option.without, config.option.seed), "lab-session")
+    options = config.option
+    settings = Settings(project, host.cache_folder(), kernel=options.kernel, tree=options.tree)
+    manager.register(LabSession(settings, options.without, getattr(options, "with"), options.seed), "lab-session")
 
 
 @pytest.hookimpl(tryfirst=True)
@@ -150,7 +169,11 @@ def _session(config: pytest.Config) -> LabSession:
 def guest(request: pytest.FixtureRequest) -> Iterator[Guest]:
     """A freshly booted guest with the modules under test loaded; never used twice."""
     session = _session(request.config)
-    with session.case_run(request.node) as case:
+    job = session.job(request.node)
+    if obstacle := session.obstacle(request.node):
+        session.record(skipped(job, obstacle))
+        pytest.skip(obstacle)
+    with session.case_run(job) as case:
         if case.result is not None:
             session.record(case.result)
             _show(case.result)

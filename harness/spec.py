@@ -13,7 +13,19 @@ import yaml
 from pydantic import ConfigDict, Field, StringConstraints
 
 from harness.errors import UserError
-from harness.model import Fix, Image, Kernel, KernelSource, ReproductionClass, Signature, SourceKind, Suppression
+from harness.model import (
+    Fix,
+    FixOnKernel,
+    Image,
+    Kernel,
+    KernelSource,
+    Presence,
+    ReproductionClass,
+    Signature,
+    SourceKind,
+    Suppression,
+    Verdict,
+)
 
 #: Known noise of a checkout.
 SUPPRESSIONS = Path("testcases/suppressions.yaml")
@@ -43,6 +55,7 @@ class _KernelSchema(_Schema):
     source: _SourceSchema
     fragments: list[str] = Field(min_length=1)
     modules: list[FolderName] = Field(min_length=1)
+    moved: dict[str, str] = {}
     unsanitized: list[FolderName] = []
     objects: int = Field(default=0, ge=0)
 
@@ -65,13 +78,32 @@ class _SignatureSchema(_Schema):
         return self
 
 
+class _FixOnKernelSchema(_Schema):
+    presence: Presence = Field(default=Presence.PRESENT, strict=False)
+    verdict: Verdict = Field(default=Verdict.PROVEN, strict=False)
+    reason: str = ""
+
+    @pydantic.model_validator(mode="before")
+    @classmethod
+    def _word_alone(cls, value: Any) -> Any:
+        return {"presence": value} if isinstance(value, str) else value
+
+    @pydantic.model_validator(mode="after")
+    def _explained(self) -> _FixOnKernelSchema:
+        if self.presence is Presence.NOT_APPLICABLE:
+            self.verdict = Verdict.NOT_APPLICABLE
+        if self.verdict is not Verdict.PROVEN and not self.reason:
+            raise ValueError("give the reason")
+        return self
+
+
 class _FixSchema(_Schema):
     commit: CommitId
     subject: str = Field(min_length=1)
     fixes: CommitId | Literal[""] = ""
     cve: Annotated[str, StringConstraints(pattern=r"^(CVE-\d{4}-\d+)?$")] = ""
     subsystem: Literal["cachefiles", "fscache", "netfs", "erofs"]
-    kernels: dict[str, str] = Field(min_length=1)
+    kernels: dict[str, _FixOnKernelSchema] = Field(min_length=1)
     files: list[str] = Field(min_length=1)
     options: list[OptionName] = []
     reproduction: ReproductionClass = Field(strict=False)
@@ -151,7 +183,15 @@ def load_kernel(project: Path, name: str) -> Kernel:
         if source.tree is not None
         else KernelSource(SourceKind.DEBIAN_PACKAGE, source.debian_package or "")
     )
-    return Kernel(name, chosen, fragments, tuple(schema.modules), tuple(schema.unsanitized), schema.objects)
+    return Kernel(
+        name,
+        chosen,
+        fragments,
+        modules=tuple(schema.modules),
+        moved=schema.moved,
+        unsanitized=tuple(schema.unsanitized),
+        objects=schema.objects,
+    )
 
 
 def load_image(project: Path, name: str) -> Image:
@@ -187,7 +227,7 @@ def load_fix(project: Path, name: str) -> Fix:
         fixes=schema.fixes,
         cve=schema.cve,
         subsystem=schema.subsystem,
-        kernels=schema.kernels,
+        kernels={name: FixOnKernel(**dict(known)) for name, known in schema.kernels.items()},
         files=tuple(schema.files),
         options=tuple(schema.options),
         reproduction=schema.reproduction,

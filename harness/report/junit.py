@@ -10,8 +10,6 @@ import junit_xml
 from harness.model import Outcome, Proof, Result, Session, Verdict
 from harness.report.terminal import result_line, without_control_characters
 
-_GOOD = frozenset({Verdict.PROVEN})
-
 
 def document(results: Sequence[Result], proofs: Sequence[Proof], session: Session, trouble: str = "") -> str:
     """The text of ``junit.xml``.
@@ -56,12 +54,14 @@ def _proof_case(proof: Proof) -> junit_xml.TestCase:
     results = [result for result in (proof.with_fix, proof.without_fix) if result is not None]
     details = _clean("\n\n".join(_details(result) for result in results))
     summary = _clean(f"{proof.verdict}: {proof.reason}")
-    if proof.verdict is Verdict.INCONCLUSIVE:
+    case.stdout = details
+    if proof.as_known:
+        if proof.verdict is not Verdict.PROVEN:
+            case.add_skipped_info(f"{summary} (as fix.yaml says)")
+    elif proof.verdict is Verdict.INCONCLUSIVE:
         case.add_error_info(summary, output=details, error_type=proof.verdict)
-    elif proof.verdict not in _GOOD:
-        case.add_failure_info(summary, output=details, failure_type=proof.verdict)
     else:
-        case.stdout = details
+        case.add_failure_info(summary, output=details, failure_type=proof.verdict)
     return case
 
 

@@ -61,7 +61,7 @@ def proof_table(proofs: Sequence[Proof]) -> Table:
         table.add_row(
             _plain(f"{proof.fix}\n{proof.commit}"),
             _plain(proof.kernel),
-            _coloured(proof.verdict),
+            _verdict(proof),
             _plain(_short(proof.with_fix)),
             _plain(_short(proof.without_fix, proof.seen)),
             f"{proof.seconds:.1f}",
@@ -75,6 +75,14 @@ def _short(result: Result | None, seen: str = "") -> str:
     counters = "".join(f"\n{name}: {value}" for name, value in result.path_counters.items())
     first = seen or (result.message.splitlines()[0] if result.message else "no report")
     return f"{result.outcome}: {first}{counters}"
+
+
+def _verdict(proof: Proof) -> str:
+    if proof.verdict is Verdict.PROVEN and proof.as_known:
+        return _coloured(proof.verdict)
+    note = "as fix.yaml says" if proof.as_known else f"fix.yaml says {proof.known}"
+    colour = "yellow" if proof.as_known else _COLOURS.get(proof.verdict, "red")
+    return f"[{colour}]{proof.verdict}[/{colour}]\n{note}"
 
 
 def _coloured(word: Outcome | Verdict) -> str:

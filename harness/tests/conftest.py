@@ -146,7 +146,7 @@ def ground(tmp_path_factory: pytest.TempPathFactory) -> Ground:
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("PATH", f"{programs}{os.pathsep}{os.environ['PATH']}")
         lab = Lab(Settings(project, folder / "cache", kernel=fake_project.KERNEL), folder)
-        lab.modules_under_test(spec.load_fixes(project, ()))
+        lab.modules_under_test(spec.fix_names(project))
         assert lab.lab_modules.files
         assert lab.image.root.is_file()
     return Ground(project, folder / "cache", build.compiler_identity())

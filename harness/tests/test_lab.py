@@ -10,6 +10,7 @@ from unittest import mock
 
 import pytest
 
+from harness import build
 from harness import guest as guests
 from harness import lab as labs
 from harness.errors import LabError, UserError
@@ -293,9 +294,16 @@ class TestCanaries:
         qemu.play(Boot(sees_canaries=False))
         results = [run_job(lab, JOB, case_folder(lab.folder, JOB), lambda _: None) for _ in range(2)]
         assert {result.outcome for result in results} == {Outcome.LAB_ERROR}
-        assert "canary not seen: lab_canary_leak, lab_canary_use_after_free" in results[0].message
+        assert "canary not seen: lab_canary_use_after_free, lab_canary_leak" in results[0].message
         assert lab.session().canaries_seen is False
         assert len(qemu.pids()) == 1
+
+    def test_a_kernel_with_lockdep_has_a_canary_more(
+        self, lab: Lab, qemu: FakeQemu, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        config = {**lab.built.config(), "CONFIG_PROVE_LOCKING": "y"}
+        monkeypatch.setattr(build.BuiltKernel, "config", lambda _: config)
+        assert lab.canary_trouble() == "canary not seen: lab_canary_lock_order"
 
     def test_a_canary_guest_that_dies_voids_every_result(self, lab: Lab, qemu: FakeQemu) -> None:
         qemu.play(Boot(replies=(Reply("lab_canary/leak", then=Then.RESET),)))

@@ -16,8 +16,7 @@ from harness.cache import Cache
 from harness.errors import LabError, UserError
 from harness.lab import Lab, Settings
 from harness.model import Fix, Kernel
-from harness.modules import ModuleSet, build_lab_modules, build_modules_under_test
-from harness.spec import load_fixes
+from harness.modules import PLAIN, ModuleSet, Variation, build_lab_modules, build_modules_under_test
 from harness.tests.conftest import Ground
 from harness.tests.fake_kernel_tree import RELEASE, edit
 from harness.tests.fake_project import FIX, KERNEL
@@ -46,7 +45,7 @@ def plain(shared: Lab) -> ModuleSet:
 @pytest.fixture
 def variant(shared: Lab) -> ModuleSet:
     """The shared kernel's modules without its fix."""
-    return shared.modules_under_test(load_fixes(shared.settings.project, (FIX,)))
+    return shared.modules_under_test((FIX,))
 
 
 def calls(module: Path, function: str) -> bool:
@@ -82,14 +81,14 @@ class TestPlainModules:
         assert list((shared.cache.folder / "work").iterdir()) == []
 
     def test_they_are_built_once(self, built: BuiltKernel, cache: Cache, made_targets: MadeTargets) -> None:
-        first = build_modules_under_test(built, (), cache)
-        assert build_modules_under_test(built, (), cache) == first
+        first = build_modules_under_test(built, PLAIN, cache)
+        assert build_modules_under_test(built, PLAIN, cache) == first
         assert made_targets().count("modules") == 1
 
     def test_an_edit_builds_them_again(self, built: BuiltKernel, cache: Cache, tree: Path) -> None:
-        build_modules_under_test(built, (), cache)
+        build_modules_under_test(built, PLAIN, cache)
         edit(tree / "fs/erofs/super.c", "int erofs_two(void)\n{\n\treturn 2;\n}\n")
-        again = build_modules_under_test(build_kernel(built.kernel, cache), (), cache)
+        again = build_modules_under_test(build_kernel(built.kernel, cache), PLAIN, cache)
         assert calls(module_of(again, "erofs"), "erofs_two")
 
 
@@ -109,16 +108,16 @@ class TestVariant:
         assert "put_cred(cache);\n\treturn ret;" in (shared.built.tree.path / "fs/cachefiles/cache.c").read_text()
 
     def test_another_unfix_is_another_variant(self, built: BuiltKernel, cache: Cache, fix: Fix) -> None:
-        before = build_modules_under_test(built, [fix], cache)
+        before = build_modules_under_test(built, Variation((fix,)), cache)
         fix.unfix.write_text(f"// Another comment.\n{fix.unfix.read_text()}")
-        assert build_modules_under_test(built, [fix], cache).folder != before.folder
+        assert build_modules_under_test(built, Variation((fix,)), cache).folder != before.folder
 
     def test_an_unfix_that_does_not_apply_leaves_no_entry(self, built: BuiltKernel, cache: Cache, fix: Fix) -> None:
-        build_modules_under_test(built, (), cache)
+        build_modules_under_test(built, PLAIN, cache)
         before = sorted((cache.folder / "modules").iterdir())
         fix.unfix.write_text("@@\n@@\n- no_such_function();\n")
         with pytest.raises(UserError, match="matches nothing"):
-            build_modules_under_test(built, [fix], cache)
+            build_modules_under_test(built, Variation((fix,)), cache)
         assert sorted((cache.folder / "modules").iterdir()) == before
         assert list((cache.folder / "work").iterdir()) == []
 
@@ -129,14 +128,25 @@ class TestVariant:
             fix.unfix.read_text().replace("-put_cred(cache);", "-put_cred(cache);\n+ret = undeclared;")
         )
         with pytest.raises(LabError, match="building modules for fake failed") as caught:
-            build_modules_under_test(built, [fix], cache)
+            build_modules_under_test(built, Variation((fix,)), cache)
         assert "undeclared" in caught.value.message
+
+    def test_a_fix_that_the_kernel_lacks_can_be_put_in(self, built: BuiltKernel, cache: Cache, fix: Fix) -> None:
+        fix.addition.write_text("@@\n@@\n cachefiles_daemon_open(...)\n {\n+extra();\n ...\n }\n")
+        lacking = replace(fix, files=("fs/cachefiles/daemon.c",))
+        modules = build_modules_under_test(built, Variation(added=(lacking,)), cache)
+        assert "+\textra();" in modules.diff_file.read_text()
+
+    def test_files_are_found_where_the_kernel_has_them(self, built: BuiltKernel, cache: Cache, fix: Fix) -> None:
+        moved = replace(built, kernel=replace(built.kernel, moved={"fs/old/": "fs/cachefiles/"}))
+        modules = build_modules_under_test(moved, Variation((replace(fix, files=("fs/old/cache.c",)),)), cache)
+        assert "--- a/fs/cachefiles/cache.c" in modules.diff_file.read_text()
 
     def test_a_file_outside_of_the_modules_under_test_is_refused(
         self, built: BuiltKernel, cache: Cache, fix: Fix
     ) -> None:
         with pytest.raises(UserError, match=r"mm/slab\.c is in none of the modules under test"):
-            build_modules_under_test(built, [replace(fix, files=("mm/slab.c",))], cache)
+            build_modules_under_test(built, Variation((replace(fix, files=("mm/slab.c",)),)), cache)
 
 
 class TestLabModules:

@@ -7,9 +7,24 @@ from dataclasses import replace
 
 import pytest
 
-from harness.model import Finding, FindingKind, Fix, Frame, Outcome, Proof, Result, Signature, Verdict
-from harness.prove import matches, weigh
-from harness.tests.fake_project import COUNTER, TITLE
+from harness.lab import Lab, Settings
+from harness.model import (
+    Finding,
+    FindingKind,
+    Fix,
+    FixOnKernel,
+    Frame,
+    Outcome,
+    Presence,
+    Proof,
+    Result,
+    Signature,
+    Verdict,
+)
+from harness.prove import matches, prove, weigh
+from harness.runs import RunFolder
+from harness.tests.conftest import Ground
+from harness.tests.fake_project import COUNTER, KERNEL, TITLE
 from harness.tests.records import finding, result
 
 RAN = {COUNTER: 1}
@@ -142,3 +157,40 @@ class TestSignatures:
     @pytest.mark.parametrize("outcome", [Outcome.PASS, Outcome.LAB_ERROR, Outcome.CRASH])
     def test_an_assertion_matches_only_failures_and_hangs(self, outcome: Outcome) -> None:
         assert not matches(Signature(assertion="."), result(outcome, message="text"))
+
+
+class TestWhatIsKnown:
+    """What ``fix.yaml`` says of a kernel."""
+
+    @pytest.fixture
+    def run(self, ground: Ground, known_compiler: None) -> RunFolder:
+        return RunFolder(ground.project)
+
+    @pytest.fixture
+    def lab(self, ground: Ground, run: RunFolder) -> Lab:
+        return Lab(Settings(ground.project, ground.cache, kernel=KERNEL), run.path)
+
+    def test_a_verdict_is_as_known_or_a_surprise(self, fix: Fix) -> None:
+        stubborn = replace(fix, kernels={"fake": FixOnKernel(verdict=Verdict.NOT_REPRODUCED, reason="tried")})
+        assert proof(stubborn, [CLEAN], [CLEAN]).as_known
+        assert not proof(stubborn, [CLEAN], [LEAKED]).as_known
+        assert not proof(fix, [CLEAN], [CLEAN]).as_known
+
+    def test_a_fix_that_does_not_apply_runs_nothing(self, fix: Fix, lab: Lab, run: RunFolder) -> None:
+        known = FixOnKernel(Presence.NOT_APPLICABLE, Verdict.NOT_APPLICABLE, "there is no such code")
+        (weighed,) = prove(lab, [replace(fix, kernels={KERNEL: known})], run, lambda *_: pytest.fail("ran"))
+        assert (weighed.verdict, weighed.reason) == (Verdict.NOT_APPLICABLE, "there is no such code")
+        assert weighed.as_known
+
+    def test_a_fix_that_the_kernel_lacks_is_put_in_for_the_run_with_it(
+        self, fix: Fix, lab: Lab, run: RunFolder, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        monkeypatch.setattr(lab, "modules_under_test", lambda *_: None)
+        lacking = replace(fix, kernels={KERNEL: FixOnKernel(Presence.MISSING)})
+
+        def run_cases(_: Fix, without: tuple[str, ...], added: tuple[str, ...]) -> list[Result]:
+            assert not without
+            return [CLEAN if added == (fix.name,) else LEAKED]
+
+        (weighed,) = prove(lab, [lacking], run, run_cases)
+        assert weighed.verdict is Verdict.PROVEN

@@ -10,56 +10,63 @@ import pytest
 
 from harness import unfix
 from harness.errors import UserError
-from harness.model import Fix
+from harness.model import Fix, Kernel
 
 FILE = "fs/cachefiles/cache.c"
 
 
-def test_the_fix_is_gone_and_the_diff_says_so(fix: Fix, tree: Path) -> None:
-    diff = unfix.take_out(fix, tree)
+def test_the_fix_is_gone_and_the_diff_says_so(fix: Fix, kernel: Kernel, tree: Path) -> None:
+    diff = unfix.take_out(fix, kernel, tree)
     assert "put_cred(cache);\n" not in (tree / FILE).read_text().partition("error:")[2]
     assert f"--- a/{FILE}\n+++ b/{FILE}\n" in diff
     assert "-\tput_cred(cache);\n" in diff
 
 
-def test_an_unfix_that_matches_nothing_is_refused(fix: Fix, tree: Path) -> None:
-    unfix.take_out(fix, tree)
+def test_an_unfix_that_matches_nothing_is_refused(fix: Fix, kernel: Kernel, tree: Path) -> None:
+    unfix.take_out(fix, kernel, tree)
     with pytest.raises(UserError, match=rf"unfix\.cocci: matches nothing in {FILE}"):
-        unfix.take_out(fix, tree)
+        unfix.take_out(fix, kernel, tree)
 
 
-def test_an_emptied_unfix_is_refused(fix: Fix, tree: Path) -> None:
+def test_an_emptied_unfix_is_refused(fix: Fix, kernel: Kernel, tree: Path) -> None:
     fix.unfix.write_text("")
     with pytest.raises(UserError, match=r"unfix\.cocci"):
-        unfix.take_out(fix, tree)
+        unfix.take_out(fix, kernel, tree)
 
 
-def test_an_invalid_unfix_is_refused_with_what_spatch_says(fix: Fix, tree: Path) -> None:
+def test_an_invalid_unfix_is_refused_with_what_spatch_says(fix: Fix, kernel: Kernel, tree: Path) -> None:
     fix.unfix.write_text("@@\nnonsense x;\n@@\n- put_cred(x)\n+\n")
     with pytest.raises(UserError, match=r"unfix\.cocci: cannot be applied to cache\.c: .*") as caught:
-        unfix.take_out(fix, tree)
+        unfix.take_out(fix, kernel, tree)
     assert caught.value.next_step == "mend the semantic patch"
 
 
-def test_a_missing_unfix_is_refused(fix: Fix, tree: Path) -> None:
+def test_a_missing_unfix_is_refused(fix: Fix, kernel: Kernel, tree: Path) -> None:
     fix.unfix.unlink()
     with pytest.raises(UserError, match=r"unfix\.cocci: does not exist"):
-        unfix.take_out(fix, tree)
+        unfix.take_out(fix, kernel, tree)
 
 
-def test_a_file_that_this_kernel_does_not_have_is_refused(fix: Fix, tree: Path) -> None:
+def test_a_file_that_this_kernel_does_not_have_is_refused(fix: Fix, kernel: Kernel, tree: Path) -> None:
     with pytest.raises(UserError, match=r"this kernel has no fs/cachefiles/ondemand\.c") as caught:
-        unfix.take_out(replace(fix, files=("fs/cachefiles/ondemand.c",)), tree)
+        unfix.take_out(replace(fix, files=("fs/cachefiles/ondemand.c",)), kernel, tree)
     assert str(fix.folder / "fix.yaml") in caught.value.message
 
 
-def test_each_file_must_change(fix: Fix, tree: Path) -> None:
+def test_each_file_must_change(fix: Fix, kernel: Kernel, tree: Path) -> None:
     with pytest.raises(UserError, match=r"matches nothing in fs/cachefiles/daemon\.c"):
-        unfix.take_out(replace(fix, files=(FILE, "fs/cachefiles/daemon.c")), tree)
+        unfix.take_out(replace(fix, files=(FILE, "fs/cachefiles/daemon.c")), kernel, tree)
+
+
+def test_a_fix_that_is_there_already_cannot_be_put_in(fix: Fix, kernel: Kernel, tree: Path) -> None:
+    fix.addition.write_text("@@\n@@\n- no_such_function();\n")
+    with pytest.raises(UserError, match=r"fix\.cocci: matches nothing in") as caught:
+        unfix.put_in(fix, kernel, tree)
+    assert "has the fix" in (caught.value.next_step or "")
 
 
 @pytest.mark.usefixtures("no_programs")
-def test_a_host_without_spatch_is_told_the_package(fix: Fix, tree: Path) -> None:
+def test_a_host_without_spatch_is_told_the_package(fix: Fix, kernel: Kernel, tree: Path) -> None:
     with pytest.raises(UserError, match="spatch is not installed") as caught:
-        unfix.take_out(fix, tree)
+        unfix.take_out(fix, kernel, tree)
     assert "coccinelle" in caught.value.next_step

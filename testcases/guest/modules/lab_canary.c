@@ -1,16 +1,19 @@
 // SPDX-License-Identifier: GPL-2.0-only
 /*
- * Two deliberate bugs, to see whether the sanitizers of this kernel see bugs.
+ * Deliberate bugs, to see whether the sanitizers of this kernel see bugs.
  *
  * /sys/kernel/debug/lab_canary/use_after_free: a write reads freed memory;
  * KASAN reports "use-after-free in lab_canary_use_after_free".
  * /sys/kernel/debug/lab_canary/leak: a write loses LAB_CANARY_OBJECTS objects;
  * kmemleak reports them with lab_canary_leak in their backtraces.
+ * /sys/kernel/debug/lab_canary/lock_order: a write takes two locks in one order and
+ * then in the other; lockdep reports "possible circular locking dependency".
  */
 #include <linux/compiler.h>
 #include <linux/debugfs.h>
 #include <linux/fs.h>
 #include <linux/module.h>
+#include <linux/mutex.h>
 #include <linux/slab.h>
 #include <linux/string.h>
 
@@ -23,6 +26,7 @@ static struct dentry *lab_canary_dir;
 /* Not static: the compiler may neither inline nor rename them, for reports name them. */
 int lab_canary_use_after_free(void);
 int lab_canary_leak(void);
+int lab_canary_lock_order(void);
 
 noinline int lab_canary_use_after_free(void)
 {
@@ -52,6 +56,23 @@ noinline int lab_canary_leak(void)
 	return 0;
 }
 
+static DEFINE_MUTEX(lab_canary_first);
+static DEFINE_MUTEX(lab_canary_second);
+
+noinline int lab_canary_lock_order(void)
+{
+	mutex_lock(&lab_canary_first);
+	mutex_lock(&lab_canary_second);
+	mutex_unlock(&lab_canary_second);
+	mutex_unlock(&lab_canary_first);
+
+	mutex_lock(&lab_canary_second);
+	mutex_lock(&lab_canary_first);
+	mutex_unlock(&lab_canary_first);
+	mutex_unlock(&lab_canary_second);
+	return 0;
+}
+
 /* kmemleak also scans stacks: leave no pointer behind where the calls above had theirs. */
 static noinline void lab_canary_scrub_stack(void)
 {
@@ -78,6 +99,14 @@ static ssize_t lab_canary_leak_write(struct file *file, const char __user *buffe
 	return ret ? ret : length;
 }
 
+static ssize_t lab_canary_lock_order_write(struct file *file, const char __user *buffer,
+					   size_t length, loff_t *offset)
+{
+	int ret = lab_canary_lock_order();
+
+	return ret ? ret : length;
+}
+
 static const struct file_operations lab_canary_use_after_free_fops = {
 	.owner	= THIS_MODULE,
 	.open	= simple_open,
@@ -90,6 +119,12 @@ static const struct file_operations lab_canary_leak_fops = {
 	.write	= lab_canary_leak_write,
 };
 
+static const struct file_operations lab_canary_lock_order_fops = {
+	.owner	= THIS_MODULE,
+	.open	= simple_open,
+	.write	= lab_canary_lock_order_write,
+};
+
 static int __init lab_canary_init(void)
 {
 	lab_canary_dir = debugfs_create_dir("lab_canary", NULL);
@@ -98,6 +133,8 @@ static int __init lab_canary_init(void)
 	debugfs_create_file("use_after_free", 0200, lab_canary_dir, NULL,
 			    &lab_canary_use_after_free_fops);
 	debugfs_create_file("leak", 0200, lab_canary_dir, NULL, &lab_canary_leak_fops);
+	debugfs_create_file("lock_order", 0200, lab_canary_dir, NULL,
+			    &lab_canary_lock_order_fops);
 	return 0;
 }
 
@@ -108,5 +145,5 @@ static void __exit lab_canary_exit(void)
 
 module_init(lab_canary_init);
 module_exit(lab_canary_exit);
-MODULE_DESCRIPTION("Deliberate use-after-free and leak, to prove that the sanitizers work");
+MODULE_DESCRIPTION("Deliberate bugs, to prove that the sanitizers work");
 MODULE_LICENSE("GPL");
