@@ -146,7 +146,8 @@ def main() -> int:
         makers |= {"kmemleak-file": lambda: leak_records(lab), "quiet-console": lambda: quiet_console(lab)}
         version = words.kernel.removeprefix("debian-").removesuffix("-thorough")
         for kind in words.kinds or makers:
-            log = makers[kind]()
+            # UBSAN names sources by the path they were compiled from.
+            log = makers[kind]().replace(f"{lab.built.tree.path}/".encode(), b"")
             text = log.decode("utf-8", "replace")
             findings = klog.parse_kmemleak(text) if klog.is_kmemleak(text) else klog.parse(log)
             found = next(iter(findings), None)

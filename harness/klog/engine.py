@@ -252,7 +252,7 @@ class _Walk:
 def find_guilty(rule: FrameRule, lines: Sequence[str]) -> tuple[list[_Guilty], bool, bool]:
     """The guilty function of each stack, whether all were found in order, whether by the second way."""
     steps = rule.steps
-    for steps in filter(None, (rule.steps, rule.otherwise)):
+    for steps in (rule.steps, *rule.otherwise):
         walk = _Walk(rule.skip, lines)
         walk.take(steps)
         guilty = [_pick(rule.pick, stack) for stack in walk.stacks]

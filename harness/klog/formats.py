@@ -52,7 +52,7 @@ _WARN_POINTER = _p(rf"(?:{INSTRUCTION_POINTER.pattern}|--- interrupt: [0-9]+ at 
 
 
 def _warned(*skip: str) -> FrameRule:
-    return FrameRule((_WARN_POINTER, STACK), otherwise=TRACE, skip=skip)
+    return FrameRule((_WARN_POINTER, STACK), otherwise=(TRACE,), skip=skip)
 
 
 _USB_HELPERS = (
@@ -577,7 +577,12 @@ INFORMATION = (
         # What the timer interrupted is what loops.
         frame=FrameRule(
             (_p("apic_timer_interrupt"), INSTRUCTION_POINTER, STACK),
-            otherwise=(_p("(?:apic_timer_interrupt|Exception stack|el1h_64_irq)"), STACK),
+            otherwise=(
+                (_p("(?:apic_timer_interrupt|Exception stack|el1h_64_irq)"), STACK),
+                # A CPU of 6.1 that finds itself stalled prints what it interrupted, without the interrupt
+                # (kernel/sched/core.c, dump_cpu_task()).
+                (_p(r"\(t=\d+ jiffies .* ncpus=\d+\)"), *POINTER_THEN_TRACE),
+            ),
             skip=("apic_timer_interrupt", "rcu"),
             pick=Pick.LOOPING,
         ),

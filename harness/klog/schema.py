@@ -33,13 +33,13 @@ class FrameRule:
 
     Attributes:
         steps: lines to look for in turn (their group ``func`` is a frame), and stacks to collect.
-        otherwise: steps to try when the first ones find nothing.
+        otherwise: further steps, each tried when those before it find nothing.
         skip: functions to skip besides those that are always skipped.
         pick: which of the remaining frames it is.
     """
 
     steps: tuple[re.Pattern[str] | Step, ...]
-    otherwise: tuple[re.Pattern[str] | Step, ...] = ()
+    otherwise: tuple[tuple[re.Pattern[str] | Step, ...], ...] = ()
     skip: tuple[str, ...] = ()
     pick: Pick = Pick.FIRST
 
