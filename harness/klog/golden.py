@@ -10,6 +10,10 @@ from __future__ import annotations
 import re
 from dataclasses import dataclass
 
+from harness.klog.kmemleak import is_kmemleak, parse_kmemleak
+from harness.klog.parser import parse
+from harness.model import Finding
+
 _KEYS = b"TITLE|ALT|TYPE|FRAME|CORRUPTED|SUPPRESSED|PANICKED|EXECUTOR|START|END"
 _HEADER = re.compile(rb"\A((?:(?:#[^\n]*|(?:" + _KEYS + rb"): [^\n]*)\n)+)\n")
 _REPORT = b"\nREPORT:\n"
@@ -30,6 +34,12 @@ class Golden:
     also: frozenset[str]
     corrupted: bool
     log: bytes
+
+    @property
+    def findings(self) -> tuple[Finding, ...]:
+        """What is found in the log, which may be kmemleak's file."""
+        text = self.log.decode("utf-8", "replace")
+        return parse_kmemleak(text) if is_kmemleak(text) else parse(self.log)
 
 
 def read(data: bytes) -> Golden | None:

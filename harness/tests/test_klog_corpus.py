@@ -16,7 +16,7 @@ from pathlib import Path
 
 import pytest
 
-from harness.klog import golden, parse
+from harness.klog import golden
 from harness.klog.golden import Golden
 from harness.model import Finding
 
@@ -39,7 +39,7 @@ class Case:
     @functools.cached_property
     def found(self) -> Finding | None:
         """The first finding."""
-        return next(iter(parse(self.expected.log)), None)
+        return next(iter(self.expected.findings), None)
 
     @property
     def right_title(self) -> bool:
