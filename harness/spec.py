@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 import datetime
+import json
 import re
 from pathlib import Path
 from typing import Annotated, Any, Literal, TypeVar
@@ -79,9 +80,13 @@ class _SignatureSchema(_Schema):
 
 
 class _FixOnKernelSchema(_Schema):
-    presence: Presence = Field(default=Presence.PRESENT, strict=False)
-    verdict: Verdict = Field(default=Verdict.PROVEN, strict=False)
-    reason: str = ""
+    presence: Presence = Field(
+        default=Presence.PRESENT,
+        strict=False,
+        description="Whether the kernel has the fix; fix.cocci puts in a missing one.",
+    )
+    verdict: Verdict = Field(default=Verdict.PROVEN, strict=False, description="What harness prove is known to say.")
+    reason: str = Field(default="", description="Why it does not apply, or why the verdict is not 'proven'.")
 
     @pydantic.model_validator(mode="before")
     @classmethod
@@ -98,20 +103,30 @@ class _FixOnKernelSchema(_Schema):
 
 
 class _FixSchema(_Schema):
-    commit: CommitId
-    subject: str = Field(min_length=1)
-    fixes: CommitId | Literal[""] = ""
-    cve: Annotated[str, StringConstraints(pattern=r"^(CVE-\d{4}-\d+)?$")] = ""
-    subsystem: Literal["cachefiles", "fscache", "netfs", "erofs"]
-    kernels: dict[str, _FixOnKernelSchema] = Field(min_length=1)
-    files: list[str] = Field(min_length=1)
-    options: list[OptionName] = []
-    reproduction: ReproductionClass = Field(strict=False)
-    signature: _SignatureSchema
-    widening: str = ""
-    path_counters: dict[str, int] = Field(alias="path-counters", min_length=1)
-    taken_out_with: list[str] = Field(default=[], alias="taken-out-with")
-    notes: str = ""
+    commit: CommitId = Field(description="First 12 digits of the upstream commit.")
+    subject: str = Field(min_length=1, description="The commit's subject line.")
+    fixes: CommitId | Literal[""] = Field(default="", description="The commit that brought the bug, 12 digits.")
+    cve: Annotated[str, StringConstraints(pattern=r"^(CVE-\d{4}-\d+)?$")] = Field(default="", description="Its CVE.")
+    subsystem: Literal["cachefiles", "fscache", "netfs", "erofs"] = Field(description="Where the bug is.")
+    kernels: dict[str, _FixOnKernelSchema] = Field(
+        min_length=1, description="Each kernel of kernels/: 'present', or what is known of the fix on it."
+    )
+    files: list[str] = Field(
+        min_length=1, description="Files that the un-fix changes, each of them, by their paths in Linux 6.1."
+    )
+    options: list[OptionName] = Field(default=[], description="Kconfig options without which the test cannot run.")
+    reproduction: ReproductionClass = Field(strict=False, description="How the bug is provoked.")
+    signature: _SignatureSchema = Field(description="What the kernel log, or the test, says without the fix.")
+    widening: str = Field(default="", description="What makes the race window wide.")
+    path_counters: dict[str, int] = Field(
+        alias="path-counters",
+        min_length=1,
+        description="Counters that the test must report, and the least value that shows that the bug's path ran.",
+    )
+    taken_out_with: list[str] = Field(
+        default=[], alias="taken-out-with", description="Fixes without which the symptom cannot appear."
+    )
+    notes: str = Field(default="", description="What was found out by booting, and what was tried.")
 
 
 class _SuppressionSchema(_Schema):
@@ -239,6 +254,15 @@ def load_fix(project: Path, name: str) -> Fix:
         taken_out_with=tuple(schema.taken_out_with),
         notes=schema.notes,
     )
+
+
+def fix_json_schema() -> str:
+    """The JSON schema of ``fix.yaml``, for editors: ``testcases/fixes/fix.schema.json``."""
+    schema = _FixSchema.model_json_schema(by_alias=True)
+    # A word alone is short for a mapping with nothing but the presence.
+    known = {"anyOf": [{"$ref": "#/$defs/Presence"}, {"$ref": "#/$defs/_FixOnKernelSchema"}]}
+    schema["properties"]["kernels"]["additionalProperties"] = known
+    return json.dumps(schema, indent=1) + "\n"
 
 
 def fix_names(project: Path) -> tuple[str, ...]:

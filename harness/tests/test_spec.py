@@ -10,7 +10,7 @@ import pytest
 
 from harness import spec
 from harness.errors import UserError
-from harness.model import ReproductionClass, SourceKind
+from harness.model import FixOnKernel, Presence, ReproductionClass, SourceKind, Verdict
 from harness.tests.fake_project import FIX, FIX_FACTS, IMAGE, KERNEL, TITLE, kernel_facts
 
 CHECKOUT = Path(__file__).parents[2]
@@ -237,3 +237,40 @@ class TestSuppressions:
         assert spec.load_suppressions(CHECKOUT / spec.SUPPRESSIONS) == ()
         example = "\n".join(line[2:] for line in text.partition("#\n")[2].splitlines())
         assert len(spec.load_suppressions(self.written(tmp_path, example))) == 1
+
+
+def test_the_json_schema_for_editors_is_that_of_the_code() -> None:
+    file = CHECKOUT / "testcases/fixes/fix.schema.json"
+    assert file.read_text() == spec.fix_json_schema(), (
+        "write it anew: python -c 'from harness import spec; print(spec.fix_json_schema(), end=\"\")'"
+    )
+
+
+@pytest.mark.parametrize("name", spec.fix_names(CHECKOUT))
+def test_each_fix_names_only_kernels_that_there_are_and_its_schema(name: str) -> None:
+    fix = spec.load_fix(CHECKOUT, name)
+    known = {file.stem for file in (CHECKOUT / "kernels").glob("*.yaml")}
+    assert set(fix.kernels) <= known
+    assert "$schema=../fix.schema.json" in (fix.folder / "fix.yaml").read_text().splitlines()[0]
+
+
+class TestFixOnKernels:
+    def known(self, project: Path, text: str) -> FixOnKernel:
+        file = project / "testcases/fixes" / FIX / "fix.yaml"
+        file.write_text(file.read_text().replace(f"{{{KERNEL}: present}}", f"{{{KERNEL}: {text}}}"))
+        return spec.load_fix(project, FIX).on(KERNEL)
+
+    def test_a_word_alone_is_the_presence(self, project: Path) -> None:
+        assert self.known(project, "missing") == FixOnKernel(Presence.MISSING)
+
+    def test_a_fix_that_does_not_apply_has_that_verdict(self, project: Path) -> None:
+        known = self.known(project, "{presence: not applicable, reason: no such code}")
+        assert known == FixOnKernel(Presence.NOT_APPLICABLE, Verdict.NOT_APPLICABLE, "no such code")
+
+    def test_a_kernel_that_is_not_listed_is_taken_to_have_it(self, project: Path) -> None:
+        assert spec.load_fix(project, FIX).on("other") == FixOnKernel()
+
+    @pytest.mark.parametrize("text", ["not applicable", "{verdict: not reproduced}", "perhaps"])
+    def test_what_is_not_explained_or_unknown_is_refused(self, project: Path, text: str) -> None:
+        with pytest.raises(UserError, match=rf"key 'kernels\.{KERNEL}"):
+            self.known(project, text)
