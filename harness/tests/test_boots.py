@@ -100,13 +100,11 @@ def _edit(file: Path, old: str, new: str) -> None:
     file.write_text(text.replace(old, new))
 
 
-def test_every_documented_fix_is_proven(harness: Callable[..., Any]) -> None:
-    finished = harness("prove", "--json")
+def test_a_fix_is_proven_and_the_document_says_so(harness: Callable[..., Any]) -> None:
+    finished = harness("prove", "cache-cred-leak", "--json")
     assert finished.returncode == 0, finished.stderr
     document = json.loads(finished.stdout)
-    assert {proof["fix"]: proof["verdict"] for proof in document["proofs"]} == {
-        file.parent.name: "proven" for file in Path(__file__).parents[2].glob("testcases/fixes/*/fix.yaml")
-    }
+    assert [(proof["fix"], proof["verdict"]) for proof in document["proofs"]] == [("cache-cred-leak", "proven")]
     assert document["session"]["canaries_seen"] is True
 
 
