@@ -886,7 +886,13 @@ FAMILIES: tuple[Family, ...] = (
         "VFS: Busy inodes after unmount",
         (_line(Kind.BUG, r"VFS: Busy inodes after unmount", "VFS: Busy inodes after unmount (use-after-free)"),),
     ),
-    Family("Internal error:", (_oops(r"Internal error:", "Internal error in {func}", _ACCESS),), kind=Kind.OOPS),
+    Family(
+        "Internal error:",
+        (_oops(r"Internal error:", "Internal error in {func}", _ACCESS),),
+        # fs/cachefiles/namei.c, when a file cannot be culled
+        noise=_all(r"CacheFiles: Internal error: -\d+"),
+        kind=Kind.OOPS,
+    ),
     Family(
         "Unhandled fault:",
         (_oops(r"Unhandled fault:", "Unhandled fault in {func}", _ACCESS),),

@@ -225,6 +225,11 @@ class TestFindings:
         assert parse(log, expected_boots=1) == ()
         assert len(parse(log * 2, expected_boots=1)) == 1
 
+    def test_an_error_that_cachefiles_returns_is_no_oops(self) -> None:
+        assert parse(b"[    1.000000] CacheFiles: Internal error: -5\n") == ()
+        (finding,) = parse(b"[    1.000000] Internal error: Oops: 96000004 [#1] PREEMPT SMP\n")
+        assert finding.kind is FindingKind.OOPS
+
     def test_tools_own_failures_are_suppressed(self) -> None:
         (finding,) = parse(b"panic: failed to create temp dir: cannot allocate memory\n")
         assert finding.suppressed
