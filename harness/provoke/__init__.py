@@ -16,10 +16,12 @@ from harness.provoke.cache import (
 )
 from harness.provoke.daemon import OndemandDaemon
 from harness.provoke.delay import Delay, delay
+from harness.provoke.process import Process
 
 __all__ = [
     "Delay",
     "OndemandDaemon",
+    "Process",
     "bind_and_unbind",
     "delay",
     "erofs_image",

@@ -10,7 +10,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from harness.guest import CommandOverdue, Guest
-from harness.provoke.cache import in_background
+from harness.provoke.cache import in_background, wait_until
 
 _PROGRAM = "ondemand-daemon"
 _TIMED_OUT = 124
@@ -71,6 +71,11 @@ class OndemandDaemon:
         result = self._guest.try_run(shlex.join([_PROGRAM, "--tell", self._control, *command]))
         answer: dict[str, Any] = json.loads(result.output)
         return answer
+
+    def wait_for_request(self) -> None:
+        """Wait until the device says that there is a request to read; for a daemon that is stopped."""
+        words = shlex.join([_PROGRAM, "--tell", self._control, "poll"])
+        wait_until(self._guest, f"{words} | grep -q POLLIN")
 
     def records(self) -> list[dict[str, Any]]:
         """Everything the daemon has logged so far."""

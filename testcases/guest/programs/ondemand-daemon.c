@@ -997,7 +997,8 @@ static void pause_reading(struct daemon *d, int error)
 	}
 }
 
-static void read_device(struct daemon *d)
+/* Returns the length of the message, 0 if there was none, or a negative errno. */
+static ssize_t read_device(struct daemon *d)
 {
 	char buffer[2 * CACHEFILES_MSG_MAX_SIZE]
 		__attribute__((aligned(__alignof__(struct cachefiles_msg))));
@@ -1006,12 +1007,15 @@ static void read_device(struct daemon *d)
 	do {
 		n = read(d->device.fd, buffer, sizeof(buffer));
 	} while (n < 0 && errno == EINTR);
+	if (n < 0)
+		n = -errno;
 	if (n <= 0) {
-		pause_reading(d, n ? errno : 0);
-		return;
+		pause_reading(d, (int)-n);
+		return n;
 	}
 	d->last_read_error = -1;
 	handle_message(d, (const struct cachefiles_msg *)buffer, (size_t)n);
+	return n;
 }
 
 /* ---- the control socket: commands --------------------------------------- */
@@ -1120,6 +1124,22 @@ static int command_close_device(struct daemon *d, char *argument, struct text *m
 	(void)argument;
 	(void)more;
 	return close_device(d);
+}
+
+/* "cread OBJECT MSGID": completes a READ, perhaps one of another object. */
+static int command_cread(struct daemon *d, char *argument, struct text *more)
+{
+	char *which = strsep(&argument, " ");
+	struct object *object;
+	long long id, msg_id;
+
+	(void)more;
+	if (!argument || !parse_number(which, &id) || !parse_number(argument, &msg_id))
+		return EINVAL;
+	object = find_object(d, (uint32_t)id);
+	if (!object)
+		return ENOENT;
+	return ioctl(object->fd, CACHEFILES_IOC_READ_COMPLETE, msg_id) ? errno : 0;
 }
 
 /* cull and inuse name a file of the current directory: go there for the while. */
@@ -1268,6 +1288,23 @@ static int command_resume(struct daemon *d, char *argument, struct text *more)
 	return 0;
 }
 
+/* "take": one read(2) of the device, also when stopped. */
+static int command_take(struct daemon *d, char *argument, struct text *more)
+{
+	ssize_t n;
+
+	(void)argument;
+	if (d->device.fd < 0)
+		return EBADF;
+	if (!d->ondemand)	/* no messages, but a text: read-state */
+		return EOPNOTSUPP;
+	n = read_device(d);
+	if (n < 0)
+		return (int)-n;
+	json_number(more, "length", n);
+	return 0;
+}
+
 /* The device first, then the fds: as the kernel does it for a process that dies. */
 static void shut_down(struct daemon *d, const char *why)
 {
@@ -1296,11 +1333,13 @@ static const struct command commands[] = {
 	{ "status",	  command_status },
 	{ "close-fd",	  command_close_fd },
 	{ "close-device", command_close_device },
+	{ "cread",	  command_cread },
 	{ "cull",	  command_cull },
 	{ "inuse",	  command_inuse },
 	{ "command",	  command_command },
 	{ "poll",	  command_poll },
 	{ "read-state",	  command_read_state },
+	{ "take",	  command_take },
 	{ "stop",	  command_stop },
 	{ "resume",	  command_resume },
 	{ "exit",	  command_exit },
@@ -1315,8 +1354,8 @@ static int run_command(struct daemon *d, char *line, struct text *more)
 		if (!strcmp(commands[i].name, name))
 			return commands[i].run(d, argument ? argument : line + strlen(line), more);
 	json_word(more, "hint", "commands: release [MSGID|all] [ACTION], status, "
-		  "close-fd OBJECT|all, close-device, cull PATH, inuse PATH, command TEXT, "
-		  "poll, read-state, stop, resume, exit");
+		  "close-fd OBJECT|all, close-device, cread OBJECT MSGID, cull PATH, inuse PATH, "
+		  "command TEXT, poll, read-state, take, stop, resume, exit");
 	return ENOSYS;
 }
 
@@ -1952,10 +1991,13 @@ static const char help[] =
 "    status                        counters, held requests, open objects\n"
 "    close-fd OBJECT|all           close anonymous fds\n"
 "    close-device                  close the device, keep the anonymous fds\n"
+"    cread OBJECT MSGID            complete a READ through the fd of that object, data or not\n"
 "    cull PATH, inuse PATH         PATH relative to --dir, e.g. cache/Ierofs,a/@5f/Da\n"
 "    command TEXT                  write TEXT to the device; \\n \\0 \\\\ \\xHH are understood\n"
 "    poll                          revents of the device now\n"
 "    read-state                    classic mode: the text that the device gives\n"
+"    take                          one read of the device, also when stopped; the answer has\n"
+"                                  the length of the message, 0 for none\n"
 "    stop, resume                  stop reading the device, go on reading it\n"
 "    exit                          close all, answer when that is done, end\n"
 "\n"

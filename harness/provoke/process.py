@@ -1,0 +1,63 @@
+# SPDX-License-Identifier: GPL-2.0-only
+"""A process of the guest that goes on by itself: watched, killed, and asked how it ended."""
+
+from __future__ import annotations
+
+import itertools
+import shlex
+
+from harness.guest import Guest
+from harness.provoke.cache import holds_within, wait_until
+
+_numbers = itertools.count(1)
+
+
+class Process:
+    """A command that runs in the guest while the test case goes on.
+
+    Args:
+        guest: a booted guest.
+        words: program and arguments.
+
+    Attributes:
+        pid: its number in the guest.
+    """
+
+    def __init__(self, guest: Guest, *words: str) -> None:
+        self._guest = guest
+        self._files = f"/run/process-{next(_numbers)}"
+        # The shell around it outlives it and keeps its exit status.
+        script = (
+            f"{{ {shlex.join(words)} & echo $! >{self._files}.pid; wait $!; echo $? >{self._files}.status; }} "
+            f"</dev/null >/dev/null 2>{self._files}.errors & "
+            f"until [ -s {self._files}.pid ]; do usleep 1000; done; cat {self._files}.pid"
+        )
+        self.pid = int(guest.run(script))
+
+    def wait_until_in(self, function: str) -> None:
+        """Wait until it is in a kernel function, which may wait itself (``/proc/PID/stack``).
+
+        Args:
+            function: a name, or the beginning of one.
+
+        Raises:
+            CommandOverdue: it did not get there.
+        """
+        wait_until(self._guest, f"grep -q ' {function}' /proc/{self.pid}/stack")
+
+    def kill(self) -> None:
+        """Send it SIGKILL, which it may be unable to take."""
+        self._guest.run(f"kill -KILL {self.pid}")
+
+    def ends_within(self, seconds: float) -> bool:
+        """Whether it ends in time; for a process that hangs on only one of two kernels.
+
+        Args:
+            seconds: before the guest's patience is applied.
+        """
+        condition = f"[ -s {self._files}.status ]"
+        return holds_within(self._guest, condition, seconds=seconds * self._guest.patience)
+
+    def status(self) -> int:
+        """Its exit status, 128 + N where signal N ended it. It must have ended."""
+        return int(self._guest.read(f"{self._files}.status"))
