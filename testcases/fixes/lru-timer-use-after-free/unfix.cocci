@@ -1,0 +1,13 @@
+// SPDX-License-Identifier: GPL-2.0-only
+//
+// Takes out 72a6e22c604c: fscache goes away while its timer may still be armed.
+
+@@
+symbol fscache_cookie_lru_timer;
+@@
+ fscache_exit(...)
+ {
+ ...
+-timer_shutdown_sync(&fscache_cookie_lru_timer);
+ ...
+ }
