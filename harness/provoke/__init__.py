@@ -4,6 +4,7 @@
 Everything here drives programs and modules of ``testcases/guest/`` in a booted guest.
 """
 
+from harness.provoke.anonymous_fd import AnonymousFd, Written
 from harness.provoke.cache import (
     bind_and_unbind,
     erofs_image,
@@ -19,9 +20,11 @@ from harness.provoke.delay import Delay, delay
 from harness.provoke.process import Process
 
 __all__ = [
+    "AnonymousFd",
     "Delay",
     "OndemandDaemon",
     "Process",
+    "Written",
     "bind_and_unbind",
     "delay",
     "erofs_image",
