@@ -52,6 +52,12 @@ def test_a_command_hangs(guest):
 def test_an_assertion_fails(guest):
     assert guest.read("/proc/sys/kernel/ostype").strip() == "Plan 9"
 """
+REFUSED_PROBE = """
+def test_it(guest):
+    guest.load_lab_module("lab_delay")
+    result = guest.try_run("echo 'function=no_such_function ms=0' >/sys/kernel/debug/lab_delay/add")
+    assert "No such file" in result.errors
+"""
 
 
 @pytest.fixture
@@ -148,6 +154,12 @@ def test_each_fault_has_its_outcome(harness: Callable[..., Any], project: Path) 
         names = {file.name for file in Path(result["evidence"]).iterdir()}
         expected = {"console.log", "findings.json", "qemu.command", "kernel.config", "repeat.command", "result.json"}
         assert expected <= names
+
+
+def test_a_probe_that_cannot_be_set_leaks_nothing(harness: Callable[..., Any], project: Path) -> None:
+    (project / "testcases/test_probe.py").write_text(REFUSED_PROBE)
+    finished = harness("run", "testcases/test_probe.py")
+    assert finished.returncode == 0, finished.stderr
 
 
 def test_a_shell_runs_a_script_and_tells_what_the_kernel_reported(harness: Callable[..., Any]) -> None:

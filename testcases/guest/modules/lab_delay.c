@@ -570,13 +570,16 @@ static int lab_delay_parse(struct lab_delay_spec *spec, char *line)
 	return 0;
 }
 
+/* Takes the probe: afterwards it is in the list, or freed. */
 static int lab_delay_register(struct lab_delay_probe *probe)
 {
 	struct lab_delay_probe *old = lab_delay_find(probe->spec.function);
 	int ret;
 
-	if (old && !kprobe_gone(&old->kp))
+	if (old && !kprobe_gone(&old->kp)) {
+		kfree(probe);
 		return -EEXIST;
+	}
 	if (old)	/* its module is not the one that is loaded now */
 		lab_delay_remove_probe(old);
 
@@ -587,8 +590,10 @@ static int lab_delay_register(struct lab_delay_probe *probe)
 	probe->kp.post_handler = lab_delay_post_handler;
 	init_waitqueue_head(&probe->wait);
 	ret = register_kprobe(&probe->kp);
-	if (ret)
+	if (ret) {
+		kfree(probe);
 		return ret;
+	}
 	list_add_tail(&probe->list, &lab_delay_probes);
 	ret = lab_delay_make_files(probe);
 	if (ret)
