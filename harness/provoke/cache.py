@@ -65,9 +65,16 @@ def in_background(guest: Guest, *words: str) -> None:
     guest.run(f"{shlex.join(words)} </dev/null >/dev/null 2>&1 &")
 
 
-def mount_command(name: str, folder: str = "/m") -> tuple[str, ...]:
-    """The command that mounts the on-demand image ``name`` on ``folder``."""
-    return ("mount", "-t", "erofs", "-o", f"fsid={name}", "none", folder)
+def mount_command(name: str, folder: str = "/m", *, domain: str = "") -> tuple[str, ...]:
+    """The command that mounts the on-demand image ``name`` on ``folder``.
+
+    Args:
+        name: of the image, for ``fsid=``.
+        folder: mount point.
+        domain: images of one domain share a volume of the cache; empty for a volume of its own.
+    """
+    options = f"fsid={name},domain_id={domain}" if domain else f"fsid={name}"
+    return ("mount", "-t", "erofs", "-o", options, "none", folder)
 
 
 def wait_until(guest: Guest, condition: str, *, timeout: float = 10.0) -> None:

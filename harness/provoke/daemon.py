@@ -77,6 +77,10 @@ class OndemandDaemon:
         words = shlex.join([_PROGRAM, "--tell", self._control, "poll"])
         wait_until(self._guest, f"{words} | grep -q POLLIN")
 
+    def begin_to_tell(self, *command: str) -> None:
+        """Give the daemon a control command that may take long, without waiting for its answer."""
+        in_background(self._guest, _PROGRAM, "--tell", self._control, *command)
+
     def records(self) -> list[dict[str, Any]]:
         """Everything the daemon has logged so far."""
         return [json.loads(line) for line in self._guest.read(self._log).splitlines()]
@@ -87,4 +91,4 @@ class OndemandDaemon:
 
     def begin_to_stop(self) -> None:
         """Have it end in an orderly way, without waiting for the kernel to let go of the cache."""
-        in_background(self._guest, _PROGRAM, "--tell", self._control, "exit")
+        self.begin_to_tell("exit")
