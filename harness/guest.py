@@ -308,8 +308,7 @@ class Guest:
         last scan has to wait.
         """
         script = (
-            f"sleep {KMEMLEAK_MINIMUM_AGE} & echo scan >{_KMEMLEAK}; wait; "
-            f"echo scan >{_KMEMLEAK}; cat {_KMEMLEAK}"
+            f"sleep {KMEMLEAK_MINIMUM_AGE} & echo scan >{_KMEMLEAK}; wait; echo scan >{_KMEMLEAK}; cat {_KMEMLEAK}"
         )
         return klog.parse_kmemleak(self.run(script, timeout=60))
 
