@@ -21,7 +21,8 @@ from xml.etree import ElementTree
 import psutil
 import pytest
 
-from harness import host
+from harness import host, spec
+from harness.model import Presence
 
 pytestmark = pytest.mark.boots
 
@@ -132,6 +133,23 @@ def test_an_emptied_un_fix_is_an_error_before_anything_boots(harness: Callable[.
     assert "cache-cred-leak/unfix.cocci: is empty" in finished.stderr
     ElementTree.parse(project / "runs/latest/junit.xml")
     assert not (project / "runs/latest/canaries").exists()
+
+
+@pytest.mark.parametrize("kernel", ["debian-6.1", "debian-6.12"])
+@pytest.mark.parametrize("name", spec.fix_names(Path(__file__).parents[2]))
+def test_a_fix_is_taken_out_of_its_files_and_the_rest_compiles(
+    harness: Callable[..., Any], project: Path, kernel: str, name: str
+) -> None:
+    fix, presence = spec.load_fix(project, name), spec.load_fix(project, name).on(kernel).presence
+    if presence is Presence.NOT_APPLICABLE:
+        pytest.skip(fix.on(kernel).reason)
+    option = "--with" if presence is Presence.MISSING else "--without"
+    finished = harness("build", kernel, option, name, "--json")
+    assert finished.returncode == 0, finished.stderr
+    module = Path(json.loads(finished.stdout)["modules"][0])
+    diff = (module.parent / "unfix.diff").read_text()
+    changed = {line.removeprefix("--- a/") for line in diff.splitlines() if line.startswith("--- a/")}
+    assert changed == set(map(spec.load_kernel(project, kernel).path_of, fix.files))
 
 
 def test_each_fault_has_its_outcome(harness: Callable[..., Any], project: Path) -> None:
