@@ -197,7 +197,7 @@ def prove(
     lab = Lab(settings, folder.path)
 
     def run_fix(fix: Fix, without: tuple[str, ...], added: tuple[str, ...]) -> Sequence[Result]:
-        session = LabSession(settings, without, added, 0, 1, lab, folder, _say_result)
+        session = LabSession(settings, without, added, 0, 1, lab, folder, _say_result, proving=True)
         return run_cases(session, [str(test) for test in fix.tests])
 
     with _recorded(folder, lab):

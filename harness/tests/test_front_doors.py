@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import json
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -126,6 +127,27 @@ class TestProve:
         assert (proof["fix"], proof["verdict"]) == (FIX, "proven")
         assert proof["without_fix"]["findings"][0]["title"] == TITLE
         assert [tags for _, tags in junit_cases(here)] == [[]]
+
+    @pytest.mark.usefixtures("canaries_seen")
+    def test_a_fix_that_the_kernel_lacks_is_proven_against_the_kernel_as_it_is(
+        self,
+        harness_command: HarnessCommand,
+        here: Path,
+        qemu: FakeQemu,
+        tmp_path: Path,
+        monkeypatch: pytest.MonkeyPatch,
+    ) -> None:
+        project = shutil.copytree(here, tmp_path / "lacking", symlinks=True)
+        folder = project / "testcases/fixes" / FIX
+        facts = (folder / "fix.yaml").read_text()
+        (folder / "fix.yaml").write_text(facts.replace(f"{KERNEL}: present", f"{KERNEL}: missing"))
+        (folder / "fix.cocci").write_text("@@\n@@\n cachefiles_add_cache(...)\n {\n+mkdir_for(0);\n ...\n }\n")
+        monkeypatch.setattr(host, "project_folder", lambda: project)
+        qemu.play(GOOD, LEAKING)
+        ended = self.prove(harness_command)
+        (proof,) = json.loads(ended.output)["proofs"]
+        assert (proof["verdict"], proof["without_fix"]["variant"]) == ("proven", "plain")
+        assert ended.status == 0
 
     @pytest.mark.usefixtures("canaries_seen")
     def test_another_report_is_the_wrong_signature_and_ends_with_1(
