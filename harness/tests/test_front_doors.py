@@ -143,8 +143,11 @@ class TestProve:
         (folder / "fix.yaml").write_text(facts.replace(f"{KERNEL}: present", f"{KERNEL}: missing"))
         (folder / "fix.cocci").write_text("@@\n@@\n cachefiles_add_cache(...)\n {\n+mkdir_for(0);\n ...\n }\n")
         monkeypatch.setattr(host, "project_folder", lambda: project)
+        # pytest runs in this process, and may have read the test case of that name in another project.
+        monkeypatch.delitem(sys.modules, "test_lost_put", raising=False)
         qemu.play(GOOD, LEAKING)
         ended = self.prove(harness_command)
+        assert ended.status == 0, ended.errors
         (proof,) = json.loads(ended.output)["proofs"]
         assert (proof["verdict"], proof["without_fix"]["variant"]) == ("proven", "plain")
         assert ended.status == 0
