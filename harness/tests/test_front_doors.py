@@ -143,8 +143,9 @@ class TestProve:
         (folder / "fix.yaml").write_text(facts.replace(f"{KERNEL}: present", f"{KERNEL}: missing"))
         (folder / "fix.cocci").write_text("@@\n@@\n cachefiles_add_cache(...)\n {\n+mkdir_for(0);\n ...\n }\n")
         monkeypatch.setattr(host, "project_folder", lambda: project)
-        # pytest runs in this process, and may have read the test case of that name in another project.
-        monkeypatch.delitem(sys.modules, "test_lost_put", raising=False)
+        # pytest runs in this process, where another project has a test case of that name, before or after this.
+        monkeypatch.setitem(sys.modules, "test_lost_put", sys)
+        del sys.modules["test_lost_put"]
         qemu.play(GOOD, LEAKING)
         ended = self.prove(harness_command)
         assert ended.status == 0, ended.errors
