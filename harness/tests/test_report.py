@@ -3,7 +3,10 @@
 
 from __future__ import annotations
 
+import dataclasses
 import json
+import os
+from pathlib import Path
 from typing import Any
 from xml.etree import ElementTree
 
@@ -12,8 +15,22 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from rich.console import Console
 
-from harness.model import Finding, FindingKind, Frame, Outcome, Proof, Result, Session, Stage, Verdict
-from harness.report import as_json, html, junit
+from harness import spec
+from harness.model import (
+    Finding,
+    FindingKind,
+    Fix,
+    FixOnKernel,
+    Frame,
+    Outcome,
+    Presence,
+    Proof,
+    Result,
+    Session,
+    Stage,
+    Verdict,
+)
+from harness.report import as_json, catalogue, html, junit
 from harness.report.terminal import proof_table, result_line, result_table, without_control_characters
 from harness.tests.records import HOSTILE, finding, result
 
@@ -224,3 +241,21 @@ class TestTerminal:
     @given(st.text(st.characters(exclude_categories=["C"])))
     def test_ordinary_text_stays_as_it_is(self, text: str) -> None:
         assert without_control_characters(text) == text
+
+
+def test_the_catalogue_in_the_documentation_is_that_of_the_fixes() -> None:
+    checkout = Path(__file__).parents[2]
+    text = catalogue.document(spec.load_fixes(checkout, ()))
+    if os.environ.get("HARNESS_WRITE_DOCUMENTS"):
+        (checkout / "docs/catalogue.md").write_text(text)
+    assert (checkout / "docs/catalogue.md").read_text() == text, "run this test with HARNESS_WRITE_DOCUMENTS=1"
+
+
+def test_the_catalogue_says_why_a_fix_is_not_proven(fix: Fix) -> None:
+    known = {
+        "debian-6.1": FixOnKernel(Presence.MISSING),
+        "debian-6.12": FixOnKernel(verdict=Verdict.NOT_REPRODUCED, reason="nobody knows"),
+    }
+    text = catalogue.document([dataclasses.replace(fix, kernels=known)])
+    assert "| proven (added) | not reproduced |" in text
+    assert f"* `{fix.name}` on debian-6.12: nobody knows." in text
