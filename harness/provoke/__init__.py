@@ -17,21 +17,39 @@ from harness.provoke.cache import (
 )
 from harness.provoke.daemon import OndemandDaemon
 from harness.provoke.delay import Delay, delay
+from harness.provoke.fscache_state import (
+    Cache,
+    CacheState,
+    Cookie,
+    CookieState,
+    FscacheState,
+    Volume,
+    fscache_state,
+    wait_until_no_cookies,
+)
 from harness.provoke.process import Process
 
 __all__ = [
     "AnonymousFd",
+    "Cache",
+    "CacheState",
+    "Cookie",
+    "CookieState",
     "Delay",
+    "FscacheState",
     "OndemandDaemon",
     "Process",
+    "Volume",
     "Written",
     "bind_and_unbind",
     "delay",
     "erofs_image",
+    "fscache_state",
     "holds_within",
     "in_background",
     "mount_command",
     "mount_scratch",
     "wait_until",
     "wait_until_no_cache",
+    "wait_until_no_cookies",
 ]
