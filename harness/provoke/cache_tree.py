@@ -1,0 +1,79 @@
+# SPDX-License-Identifier: GPL-2.0-only
+"""What cachefiles leaves on the disk: files and folders, and the attribute that says what they are worth."""
+
+from __future__ import annotations
+
+import re
+import shlex
+import struct
+from dataclasses import dataclass
+
+from harness.errors import LabError
+from harness.guest import Guest
+
+ATTRIBUTE = "user.CacheFiles.cache"
+#: The only type of object there is (CACHEFILES_COOKIE_TYPE_DATA).
+DATA_TYPE = 1
+#: Values of ``content`` (enum cachefiles_content, fs/cachefiles/internal.h).
+NO_DATA, DIRTY = 0, 4
+
+_OBJECT = struct.Struct(">QQBB")
+
+
+@dataclass(frozen=True)
+class ObjectAttribute:
+    """The attribute of an object's file.
+
+    Attributes:
+        object_size: of the cached file; the file in the cache is whole blocks.
+        zero_point: 0; kept for later.
+        type: ``DATA_TYPE``.
+        content: what the file holds, ``NO_DATA``, ``DIRTY``, ...
+        auxiliary: what the filesystem tells outdated data by.
+    """
+
+    object_size: int
+    zero_point: int = 0
+    type: int = DATA_TYPE
+    content: int = NO_DATA
+    auxiliary: bytes = b""
+
+    @classmethod
+    def from_bytes(cls, value: bytes) -> ObjectAttribute:
+        """An attribute as it is on the disk.
+
+        Raises:
+            LabError: it is too short to be one.
+        """
+        if len(value) < _OBJECT.size:
+            raise LabError(f"{ATTRIBUTE}=0x{value.hex()} is shorter than {_OBJECT.size} bytes: not that of an object")
+        object_size, zero_point, kind, content = _OBJECT.unpack_from(value)
+        return cls(object_size, zero_point, kind, content, value[_OBJECT.size :])
+
+    def to_bytes(self) -> bytes:
+        """How it is on the disk."""
+        return _OBJECT.pack(self.object_size, self.zero_point, self.type, self.content) + self.auxiliary
+
+
+def object_files(guest: Guest, directory: str) -> list[str]:
+    """The regular files of a cache, relative to its ``cache`` folder, sorted.
+
+    Args:
+        guest: a booted guest.
+        directory: the cache's folder, as the daemon was told.
+    """
+    return sorted(guest.run(f"cd {shlex.quote(directory)}/cache && find * -type f").splitlines())
+
+
+def read_attribute(guest: Guest, path: str) -> bytes:
+    """The attribute of a file or folder of a cache."""
+    said = guest.run(f"getfattr --absolute-names -e hex -n {ATTRIBUTE} {shlex.quote(path)}")
+    match = re.search(rf"^{re.escape(ATTRIBUTE)}=0x([0-9a-f]*)$", said, re.MULTILINE)
+    if match is None:
+        raise LabError(f"getfattr says nothing of {ATTRIBUTE}: {said!r}", "is the guest's getfattr another one?")
+    return bytes.fromhex(match[1])
+
+
+def write_attribute(guest: Guest, path: str, value: bytes) -> None:
+    """Change the attribute of a file or folder of a cache, behind the back of cachefiles."""
+    guest.run(f"setfattr -n {ATTRIBUTE} -v 0x{value.hex()} {shlex.quote(path)}")
