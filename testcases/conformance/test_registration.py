@@ -1,0 +1,151 @@
+# SPDX-License-Identifier: GPL-2.0-only
+"""A cache comes with "bind" and goes with the last file that its daemon has of it."""
+
+import shlex
+
+import pytest
+
+from harness.guest import CommandFailed, Guest
+from harness.provoke import (
+    Cache,
+    CacheState,
+    CookieState,
+    OndemandDaemon,
+    erofs_image,
+    fscache_state,
+    mount_command,
+    mount_scratch,
+    wait_until_no_cache,
+    wait_until_no_cookies,
+)
+
+OPEN_DEVICE = ": 3<>/dev/cachefiles"
+# Not busybox's, which cannot.
+WITHOUT_CAPABILITY = (
+    f"/usr/bin/setpriv --bounding-set=-sys_admin --inh-caps=-sys_admin sh -c {shlex.quote(OPEN_DEVICE)}"
+)
+
+
+def test_a_cache_is_registered_used_and_withdrawn(guest: Guest) -> None:
+    image = erofs_image(guest, "image")
+    directory = mount_scratch(guest)
+    guest.run("mkdir /m")
+    assert fscache_state(guest).caches == ()
+    assert "Operation not permitted" in guest.try_run(WITHOUT_CAPABILITY).errors
+
+    daemon = OndemandDaemon(guest, directory, {"image": image}, options=["--tag", "one"])
+    guest.run(f"[ -d {directory}/cache ] && [ -d {directory}/graveyard ]")
+    idle = Cache(1, references=1, volumes=0, objects=0, accesses=1, state=CacheState.ACTIVE, name="one")
+    assert fscache_state(guest).caches == (idle,)
+    log = guest.run("dmesg")
+    assert 'Cache "one" added (type cachefiles)' in log
+    assert "File cache on one registered" in log
+
+    # There is one cache in the system, and one process that has the device.
+    with pytest.raises(CommandFailed, match=r"cannot open /dev/cachefiles: .*EBUSY"):
+        OndemandDaemon(guest, directory, {}, options=["--tag", "two"])
+
+    guest.run(shlex.join(mount_command("image")))
+    used = fscache_state(guest)
+    assert used.caches == (Cache(1, references=2, volumes=1, objects=1, accesses=1, state=idle.state, name="one"),)
+    assert [(volume.key, volume.cache, volume.cookies) for volume in used.volumes] == [("erofs,image", "one", 1)]
+    assert [(cookie.key, cookie.state, cookie.active) for cookie in used.cookies] == [
+        (b"image", CookieState.ACTIVE, 1)
+    ]
+    assert used.cookies[0].volume == used.volumes[0].number
+    guest.run("umount /m")
+    wait_until_no_cookies(guest)
+    unused = fscache_state(guest)
+    assert (unused.caches, unused.volumes) == ((idle,), ())
+
+    assert "unregistering" not in guest.run("dmesg")
+    daemon.stop()
+    assert fscache_state(guest).caches == ()
+    log = guest.run("dmesg")
+    assert "File cache on one unregistering" in log
+    assert 'Withdrawing cache "one" (0 objs)' in log
+
+    # Folders that are there already are taken as they are, and a cache without a tag has a default one.
+    OndemandDaemon(guest, directory, {"image": image}).stop()
+    assert 'Cache "CacheFiles" added' in guest.run("dmesg")
+
+
+def test_a_cache_lives_as_long_as_the_device_or_an_anonymous_fd(guest: Guest) -> None:
+    image = erofs_image(guest, "image")
+    directory = mount_scratch(guest)
+    guest.run("mkdir /m")
+    daemon = OndemandDaemon(guest, directory, {"image": image}, options=["--tag", "one"])
+    guest.run(shlex.join(mount_command("image")))
+
+    assert daemon.tell("close-device")["ok"]
+    held = fscache_state(guest).caches
+    assert held == (Cache(1, references=2, volumes=1, objects=1, accesses=1, state=CacheState.ACTIVE, name="one"),)
+    assert "Device or resource busy" in guest.try_run(OPEN_DEVICE).errors
+
+    # The cache goes, with the object that the mounted image still has in use. What remains is its
+    # name: the volume of the image waits for a cache of that name.
+    assert daemon.tell("close-fd", "all")["ok"]
+    left = fscache_state(guest)
+    waiting = Cache(1, references=1, volumes=1, objects=0, accesses=0, state=CacheState.NOT_PRESENT, name="one")
+    assert left.caches == (waiting,)
+    assert [cookie.state for cookie in left.cookies] == [CookieState.QUIESCENT]
+    assert 'Withdrawing cache "one" (1 objs)' in guest.run("dmesg")
+    daemon.stop()
+
+    another = OndemandDaemon(guest, directory, {}, options=["--tag", "two"])
+    fresh = Cache(2, references=1, volumes=0, objects=0, accesses=1, state=CacheState.ACTIVE, name="two")
+    assert fscache_state(guest).caches == (waiting, fresh)
+    another.stop()
+    assert fscache_state(guest).caches == (waiting,)
+
+    same = OndemandDaemon(guest, directory, {"image": image}, options=["--tag", "one"])
+    back = Cache(1, references=2, volumes=1, objects=0, accesses=1, state=CacheState.ACTIVE, name="one")
+    assert fscache_state(guest).caches == (back,)
+    guest.run("umount /m")
+    same.stop()
+    wait_until_no_cache(guest)
+
+
+def test_what_a_cache_cannot_be_made_of_is_refused(guest: Guest) -> None:
+    directory = mount_scratch(guest)
+    guest.run(
+        f"cd {directory}; touch file; mkdir /run/tmpfs /ro; "
+        "truncate -s 4M disk && mkfs.ext4 -q disk && mount -o loop,ro disk /ro"
+    )
+    places = {
+        "/nowhere": "No such file or directory",
+        f"{directory}/file": "Not a directory",
+        # No extended attributes for users, no sync_fs().
+        "/run/tmpfs": "Operation not supported",
+        "/proc": "Operation not supported",
+        "/ro": "Read-only file system",
+    }
+    for place, reason in places.items():
+        said = guest.try_run(f"exec 3<>/dev/cachefiles; echo dir {place} >&3; echo bind >&3").errors
+        assert (place, said.strip().rsplit(": ", 1)[-1]) == (place, reason)
+    assert guest.run("dmesg").count("Failed to register: -") == len(places)
+    assert fscache_state(guest).caches == ()
+
+    daemon = OndemandDaemon(guest, directory, {}, options=["--mode", "none"])
+    # In this order: what is refused leaves the device as it was.
+    for command, error in [
+        ("cull name", "EIO"),  # not bound yet
+        ("dir", "EINVAL"),
+        (f"dir {directory}", "EEXIST"),  # --dir was the first
+        ("tag", "EINVAL"),
+        ("tag one", ""),
+        ("tag two", "EEXIST"),
+        ("bind sometimes", "EINVAL"),
+        ("bind ondemand", ""),
+        ("bind ondemand", "EBUSY"),
+        ("cull a/path", "EINVAL"),
+        ("inuse a/path", "EINVAL"),
+        ("copen 0,4096", "EINVAL"),  # nobody asked
+        ("fly", "EOPNOTSUPP"),
+        ("tag\\0one", "EINVAL"),
+        ("\\n", "EINVAL"),
+        ("tag one\\n", "EEXIST"),  # one newline is taken off
+    ]:
+        assert (command, daemon.tell("command", command).get("error", "")) == (command, error)
+    assert [cache.name for cache in fscache_state(guest).caches] == ["one"]
+    daemon.stop()
