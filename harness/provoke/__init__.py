@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-2.0-only
-"""What test cases provoke bugs with: a scripted daemon, delays in the kernel, caches and images.
+"""What test cases provoke bugs with: a scripted daemon, delays in the kernel, caches and images, frozen filesystems.
 
 Everything here drives programs and modules of ``testcases/guest/`` in a booted guest.
 """
@@ -17,6 +17,7 @@ from harness.provoke.cache import (
 )
 from harness.provoke.daemon import OndemandDaemon
 from harness.provoke.delay import Delay, delay
+from harness.provoke.freeze import frozen
 from harness.provoke.fscache_state import (
     Cache,
     CacheState,
@@ -44,6 +45,7 @@ __all__ = [
     "bind_and_unbind",
     "delay",
     "erofs_image",
+    "frozen",
     "fscache_state",
     "holds_within",
     "in_background",
