@@ -4,6 +4,8 @@
 from __future__ import annotations
 
 import datetime
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -237,6 +239,14 @@ class TestSuppressions:
         assert spec.load_suppressions(CHECKOUT / spec.SUPPRESSIONS) == ()
         example = "\n".join(line[2:] for line in text.partition("#\n")[2].splitlines())
         assert len(spec.load_suppressions(self.written(tmp_path, example))) == 1
+
+
+@pytest.mark.parametrize(("folder", "count"), [("testcases", 0), ("testcases/suspects", 2)])
+def test_suspicions_are_tested_only_where_their_folder_is_named(folder: str, count: int) -> None:
+    command = [sys.executable, "-m", "pytest", "--collect-only", "-q", "-p", "no:cacheprovider", folder]
+    collected = subprocess.run(command, cwd=CHECKOUT, capture_output=True, text=True, check=True).stdout
+    assert collected.count("testcases/suspects/") >= count
+    assert bool(count) == ("testcases/suspects/" in collected)
 
 
 def test_the_json_schema_for_editors_is_that_of_the_code() -> None:
