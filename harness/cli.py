@@ -181,6 +181,10 @@ def prove(
     image: ImageOption = _DEFAULT.image,
     cpus: CpusOption = _DEFAULT.cpus,
     memory: MemoryOption = _DEFAULT.memory_mib,
+    attempts: Annotated[
+        int,
+        typer.Option("--attempts", min=1, help="Try a fix so often at most, until its verdict is the known one."),
+    ] = 1,
     as_json_: JsonOption = False,
 ) -> None:
     """Prove documented fixes: with a fix its bug must be absent, without it the bug must appear.
@@ -196,13 +200,13 @@ def prove(
     folder = RunFolder(settings.project)
     lab = Lab(settings, folder.path)
 
-    def run_fix(fix: Fix, without: tuple[str, ...], added: tuple[str, ...]) -> Sequence[Result]:
-        session = LabSession(settings, without, added, 0, 1, lab, folder, _say_result, proving=True)
+    def run_fix(fix: Fix, without: tuple[str, ...], added: tuple[str, ...], attempt: int) -> Sequence[Result]:
+        session = LabSession(settings, without, added, 0, attempt, lab, folder, _say_result, proving=True)
         return run_cases(session, [str(test) for test in fix.tests])
 
     with _recorded(folder, lab):
         lab.prepare()
-        proofs = proving.prove(lab, chosen, folder, run_fix)
+        proofs = proving.prove(lab, chosen, folder, run_fix, attempts)
     if as_json_:
         print(as_json.document(folder.results, proofs, lab.session()), end="")
     else:

@@ -460,6 +460,7 @@ class Proof:
         with_fix, without_fix: the two results.
         seconds: wall time of both.
         known: the verdict that ``fix.yaml`` gives for this kernel.
+        earlier: verdict and reason of each attempt before this one; none of them was the known one.
     """
 
     fix: str
@@ -472,6 +473,7 @@ class Proof:
     without_fix: Result | None
     seconds: float
     known: Verdict = Verdict.PROVEN
+    earlier: tuple[str, ...] = ()
 
     @property
     def as_known(self) -> bool:

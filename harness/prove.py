@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 
 from harness.judge import names, titles
 from harness.lab import Lab
@@ -12,13 +13,13 @@ from harness.model import FATAL_KINDS, Finding, Fix, Outcome, Presence, Proof, R
 from harness.progress import say
 from harness.runs import RunFolder
 
-#: Runs a fix's test cases with some fixes taken out, some put in, and returns their results.
-Runner = Callable[[Fix, tuple[str, ...], tuple[str, ...]], Sequence[Result]]
+#: Runs a fix's test cases with some fixes taken out, some put in, for the n-th time, and returns their results.
+Runner = Callable[[Fix, tuple[str, ...], tuple[str, ...], int], Sequence[Result]]
 #: Names of the fixes taken out, and of those put in.
 _Variation = tuple[tuple[str, ...], tuple[str, ...]]
 
 
-def prove(lab: Lab, fixes: Sequence[Fix], run: RunFolder, run_cases: Runner) -> list[Proof]:
+def prove(lab: Lab, fixes: Sequence[Fix], run: RunFolder, run_cases: Runner, attempts: int = 1) -> list[Proof]:
     """Prove fixes, one after the other.
 
     All variants are built before the first guest boots, so that an un-fix that does not apply is
@@ -29,6 +30,7 @@ def prove(lab: Lab, fixes: Sequence[Fix], run: RunFolder, run_cases: Runner) -> 
         fixes: what to prove.
         run: where results go.
         run_cases: runs a fix's test cases.
+        attempts: how often a fix is tried at most, until its verdict is the known one.
 
     Raises:
         UserError: an un-fix does not apply.
@@ -41,15 +43,25 @@ def prove(lab: Lab, fixes: Sequence[Fix], run: RunFolder, run_cases: Runner) -> 
             lab.modules_under_test(*variation)
     proofs = []
     for fix in fixes:
-        if fix in applicable:
-            with_fix, without_fix = (run_cases(fix, *variation) for variation in _with_and_without(fix, kernel))
-            proof = weigh(fix, kernel, with_fix, without_fix)
-        else:
-            proof = _not_applicable(fix, kernel)
+        proof = _try(fix, kernel, run_cases, attempts) if fix in applicable else _not_applicable(fix, kernel)
         say(f"{fix.name}: {proof.verdict}: {proof.reason}")
         run.record_proof(proof, lab.session())
         proofs.append(proof)
     return proofs
+
+
+def _try(fix: Fix, kernel: str, run_cases: Runner, attempts: int) -> Proof:
+    """A fix's proof; what came before it, where it took more than one attempt, is kept."""
+    earlier: tuple[str, ...] = ()
+    for attempt in range(1, attempts + 1):
+        with_fix, without_fix = (run_cases(fix, *variation, attempt) for variation in _with_and_without(fix, kernel))
+        proof = replace(weigh(fix, kernel, with_fix, without_fix), earlier=earlier)
+        if proof.as_known:
+            break
+        earlier = (*earlier, f"{proof.verdict}: {proof.reason}")
+        if attempt < attempts:
+            say(f"{fix.name}: {earlier[-1]}; trying again")
+    return proof
 
 
 def _with_and_without(fix: Fix, kernel: str) -> tuple[_Variation, _Variation]:

@@ -11,13 +11,13 @@ import jinja2
 
 from harness.model import Proof, Result, Session
 from harness.report.findings import decoded_stacks, place
-from harness.report.terminal import without_control_characters
+from harness.report.terminal import known_note, without_control_characters
 
 _ENVIRONMENT = jinja2.Environment(
     loader=jinja2.PackageLoader("harness.report"), autoescape=True, undefined=jinja2.StrictUndefined
 )
 _ENVIRONMENT.filters["clean"] = without_control_characters
-_ENVIRONMENT.globals.update(place=place, located=decoded_stacks)
+_ENVIRONMENT.globals.update(place=place, located=decoded_stacks, known_note=known_note)
 
 
 def document(results: Sequence[Result], proofs: Sequence[Proof], session: Session, trouble: str = "") -> str:

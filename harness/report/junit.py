@@ -52,7 +52,8 @@ def _result_case(result: Result) -> junit_xml.TestCase:
 def _proof_case(proof: Proof) -> junit_xml.TestCase:
     case = junit_xml.TestCase(f"{proof.fix} ({proof.commit})", proof.kernel, elapsed_sec=proof.seconds)
     results = [result for result in (proof.with_fix, proof.without_fix) if result is not None]
-    details = _clean("\n\n".join(_details(result) for result in results))
+    attempts = [f"an attempt before: {attempt}" for attempt in proof.earlier]
+    details = _clean("\n\n".join([*attempts, *(_details(result) for result in results)]))
     summary = _clean(f"{proof.verdict}: {proof.reason}")
     case.stdout = details
     if proof.as_known:

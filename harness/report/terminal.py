@@ -78,11 +78,17 @@ def _short(result: Result | None, seen: str = "") -> str:
 
 
 def _verdict(proof: Proof) -> str:
-    if proof.verdict is Verdict.PROVEN and proof.as_known:
-        return _coloured(proof.verdict)
-    note = "as fix.yaml says" if proof.as_known else f"fix.yaml says {proof.known}"
-    colour = "yellow" if proof.as_known else _COLOURS.get(proof.verdict, "red")
-    return f"[{colour}]{proof.verdict}[/{colour}]\n{note}"
+    notes = [] if proof.verdict is proof.known is Verdict.PROVEN else [known_note(proof)]
+    if proof.earlier:
+        notes.append(f"attempt {len(proof.earlier) + 1}; before: {_plain('; '.join(proof.earlier))}")
+    surprising = _COLOURS.get(proof.verdict, "red")
+    colour = surprising if not proof.as_known else "green" if proof.verdict is Verdict.PROVEN else "yellow"
+    return "\n".join([f"[{colour}]{proof.verdict}[/{colour}]", *notes])
+
+
+def known_note(proof: Proof) -> str:
+    """What ``fix.yaml`` says of a verdict."""
+    return "as fix.yaml says" if proof.as_known else f"fix.yaml says {proof.known}"
 
 
 def _coloured(word: Outcome | Verdict) -> str:

@@ -188,9 +188,30 @@ class TestWhatIsKnown:
         monkeypatch.setattr(lab, "modules_under_test", lambda *_: None)
         lacking = replace(fix, kernels={KERNEL: FixOnKernel(Presence.MISSING)})
 
-        def run_cases(_: Fix, without: tuple[str, ...], added: tuple[str, ...]) -> list[Result]:
+        def run_cases(_: Fix, without: tuple[str, ...], added: tuple[str, ...], attempt: int) -> list[Result]:
             assert not without
             return [CLEAN if added == (fix.name,) else LEAKED]
 
         (weighed,) = prove(lab, [lacking], run, run_cases)
         assert weighed.verdict is Verdict.PROVEN
+
+    @pytest.mark.parametrize(("attempts", "verdict"), [(1, Verdict.NOT_REPRODUCED), (2, Verdict.PROVEN)])
+    def test_a_surprising_verdict_is_tried_again_as_often_as_asked_for_and_kept(
+        self, fix: Fix, lab: Lab, run: RunFolder, attempts: int, verdict: Verdict
+    ) -> None:
+        def run_cases(_: Fix, without: tuple[str, ...], added: tuple[str, ...], attempt: int) -> list[Result]:
+            return [LEAKED if without and attempt == 2 else CLEAN]
+
+        (weighed,) = prove(lab, [fix], run, run_cases, attempts)
+        assert weighed.verdict is verdict
+        assert [text.split(":")[0] for text in weighed.earlier] == ["not reproduced"] * (attempts - 1)
+
+    def test_a_known_verdict_is_not_tried_again(self, fix: Fix, lab: Lab, run: RunFolder) -> None:
+        attempts = []
+
+        def run_cases(_: Fix, without: tuple[str, ...], added: tuple[str, ...], attempt: int) -> list[Result]:
+            attempts.append(attempt)
+            return [LEAKED if without else CLEAN]
+
+        (weighed,) = prove(lab, [fix], run, run_cases, 5)
+        assert (weighed.verdict, weighed.earlier, attempts) == (Verdict.PROVEN, (), [1, 1])

@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 import dataclasses
+import io
 import json
 from pathlib import Path
 from typing import Any
@@ -256,3 +257,35 @@ def test_the_catalogue_says_why_a_fix_is_not_proven(fix: Fix) -> None:
     text = catalogue.document([dataclasses.replace(fix, kernels=known)])
     assert "| proven (added) | not reproduced |" in text
     assert f"* `{fix.name}` on debian-6.12: nobody knows." in text
+
+
+def test_an_earlier_attempt_is_told_everywhere() -> None:
+    proof = proof_of(Verdict.PROVEN, earlier=("wrong signature: another report",))
+    shown = Console(width=200, file=io.StringIO(), record=True)
+    shown.print(proof_table([proof]))
+    for text in (
+        shown.export_text(),
+        html.document([], [proof], SESSION),
+        junit.document([], [proof], SESSION),
+        as_json.document([], [proof], SESSION),
+    ):
+        assert "wrong signature: another report" in " ".join(text.split())
+
+
+@pytest.mark.parametrize(
+    ("verdict", "known", "note"),
+    [
+        (Verdict.NOT_REPRODUCED, Verdict.NOT_REPRODUCED, "as fix.yaml says"),
+        (Verdict.PROVEN, Verdict.NOT_REPRODUCED, "fix.yaml says not reproduced"),
+        (Verdict.NOT_REPRODUCED, Verdict.PROVEN, "fix.yaml says proven"),
+    ],
+)
+def test_a_verdict_stands_beside_what_was_known(verdict: Verdict, known: Verdict, note: str) -> None:
+    proof = proof_of(verdict, known=known)
+    shown = Console(width=200, file=io.StringIO(), record=True)
+    shown.print(proof_table([proof]))
+    assert note in shown.export_text()
+    assert note in html.document([], [proof], SESSION)
+    tags = [child.tag for case in suite_of(junit.document([], [proof], SESSION)) for child in case]
+    assert ("failure" in tags) == (verdict is not known)
+    assert ("skipped" in tags) == (verdict is known)
