@@ -1,0 +1,153 @@
+# SPDX-License-Identifier: GPL-2.0-only
+"""The file in the cache that backs an object: nameless while it is new, checked when it is old."""
+
+import re
+import shlex
+from dataclasses import replace
+
+import pytest
+
+from harness.guest import Guest
+from harness.provoke import (
+    CacheState,
+    CookieState,
+    OndemandDaemon,
+    erofs_image,
+    fscache_state,
+    mount_command,
+    mount_scratch,
+    wait_until,
+    wait_until_no_cookies,
+)
+from harness.provoke.cache_tree import DIRTY, ObjectAttribute, object_files, read_attribute, write_attribute
+
+MOUNT = shlex.join(mount_command("image"))
+FILE = "Ierofs,image/@ae/Dimage"
+
+
+def used_kibibytes(guest: Guest, folder: str) -> int:
+    """What is used of the filesystem of a folder."""
+    return int(guest.run(f"df -k {folder} | tail -n 1 | awk '{{print $3}}'"))
+
+
+def ranges_read(daemon: OndemandDaemon) -> list[tuple[int, int]]:
+    """Beginning and end of what the kernel asked the daemon for."""
+    reads = (record for record in daemon.records() if record["event"] == "read")
+    return [(record["off"], record["off"] + record["len"]) for record in reads]
+
+
+def test_a_new_file_gets_its_name_when_it_is_let_go(guest: Guest) -> None:
+    directory = mount_scratch(guest)
+    image = erofs_image(guest, "image", mebibytes=4)
+    guest.run("mkdir /m")
+    daemon = OndemandDaemon(guest, directory, {"image": image})
+    guest.run(MOUNT)
+    empty = used_kibibytes(guest, directory)
+    content = guest.run("md5sum </m/data")
+    # The data are on the disk, in a file that no folder names: it vanishes if the machine crashes now.
+    assert used_kibibytes(guest, directory) >= empty + 4096
+    assert object_files(guest, directory) == []
+
+    guest.run("umount /m")
+    wait_until_no_cookies(guest)
+    assert object_files(guest, directory) == [FILE]
+
+    # It is there, so that it is used as it is: with its name, and without the daemon.
+    inode = guest.run(f"stat -c %i {directory}/cache/{FILE}")
+    fetched = ranges_read(daemon)
+    guest.run(MOUNT)
+    assert guest.run("md5sum </m/data") == content
+    assert object_files(guest, directory) == [FILE]
+    guest.run("umount /m")
+    wait_until_no_cookies(guest)
+    assert guest.run(f"stat -c %i {directory}/cache/{FILE}") == inode
+    assert ranges_read(daemon) == fetched
+    opened = [record["object_id"] for record in daemon.records() if record["event"] == "open"]
+    assert opened == [1, 2]
+    daemon.stop()
+
+
+def test_a_file_in_use_is_kept_when_the_daemon_dies(guest: Guest) -> None:
+    directory = mount_scratch(guest)
+    image = erofs_image(guest, "image", mebibytes=4)
+    guest.run("mkdir /m")
+    first = OndemandDaemon(guest, directory, {"image": image})
+    guest.run(MOUNT)
+    beginning = guest.run("head -c 65536 /m/data | md5sum")
+    guest.run(f"kill -KILL {first.tell('status')['pid']}")
+    wait_until(guest, "grep -q ' 0 - CacheFiles$' /proc/fs/fscache/caches")
+
+    left = fscache_state(guest)
+    assert [(cache.state, cache.objects) for cache in left.caches] == [(CacheState.NOT_PRESENT, 0)]
+    assert [(cookie.state, cookie.active) for cookie in left.cookies] == [(CookieState.QUIESCENT, 1)]
+    assert object_files(guest, directory) == [FILE]
+    size = int(guest.run(f"stat -c %s {image}"))
+    assert read_attribute(guest, f"{directory}/cache/{FILE}") == ObjectAttribute(size).to_bytes()
+
+    # What is in memory can still be read; for the rest there is nobody to ask, now or later
+    # (EIO; Linux 6.12 lets cachefiles' own ENOBUFS through).
+    end = "dd if=/m/data of=/dev/null bs=1M skip=3 count=1"
+    assert guest.run("head -c 65536 /m/data | md5sum") == beginning
+    assert re.search("Input/output error|No buffer space available", guest.try_run(end).errors)
+    second = OndemandDaemon(guest, directory, {"image": image})
+    assert re.search("Input/output error|No buffer space available", guest.try_run(end).errors)
+
+    # The next mount goes on where the last one was interrupted.
+    guest.run(f"umount /m && {MOUNT} && mkdir /original && mount -o loop {image} /original")
+    guest.run("cmp /m/data /original/data && umount /m /original")
+    ranges = sorted(ranges_read(first) + ranges_read(second))
+    assert ranges_read(first) and ranges_read(second)
+    assert [end for _, end in ranges[:-1]] == [begin for begin, _ in ranges[1:]], "gaps, or something asked for twice"
+    second.stop()
+
+
+def test_a_file_or_volume_that_is_not_as_expected_is_replaced(guest: Guest) -> None:
+    directory = mount_scratch(guest)
+    image = erofs_image(guest, "image")
+    good = ObjectAttribute(int(guest.run(f"stat -c %s {image}")))
+    volume, path = f"{directory}/cache/Ierofs,image", f"{directory}/cache/{FILE}"
+    daemon = OndemandDaemon(guest, directory, {"image": image})
+    content = guest.run(f"mkdir /m && {MOUNT} && md5sum </m/data && umount /m")
+    wait_until_no_cookies(guest)
+
+    def fetches_again(attribute: bytes, of: str = path) -> bool:
+        """Whether the daemon is asked for the data, and the file is another one, after a change of an attribute."""
+        write_attribute(guest, of, attribute)
+        inode, fetched = guest.run(f"stat -c %i {path}"), len(ranges_read(daemon))
+        assert guest.run(f"{MOUNT} && md5sum </m/data && umount /m") == content
+        wait_until_no_cookies(guest)
+        asked = len(ranges_read(daemon)) > fetched
+        assert asked == (guest.run(f"stat -c %i {path}") != inode)
+        return asked
+
+    assert not fetches_again(good.to_bytes())
+    for reason, attribute in {
+        "size": replace(good, object_size=good.object_size + 4096).to_bytes(),
+        "type": replace(good, type=2).to_bytes(),
+        "too short": good.to_bytes()[:-1],
+        "dirty": replace(good, content=DIRTY).to_bytes(),
+    }.items():
+        assert (reason, fetches_again(attribute)) == (reason, True)
+        assert read_attribute(guest, path) == good.to_bytes()
+    assert guest.run("dmesg").count("Dirty object in cache") == 1
+    # What the kernel itself does not use yet.
+    assert not fetches_again(replace(good, content=3, zero_point=1).to_bytes())
+    assert guest.run(f"ls {directory}/graveyard") == ""
+
+    # A folder cannot be replaced where it is: it goes to the graveyard, with all that is in it.
+    assert fetches_again(b"\0\0\0\1", of=volume)
+    assert read_attribute(guest, volume) == bytes(4)
+    (grave,) = guest.run(f"ls {directory}/graveyard").split()
+    guest.run(f"cmp {path} {directory}/graveyard/{grave}/@ae/Dimage")
+    guest.run(f"rm {path} && mkdir -p {path}/innocent && {MOUNT} && umount /m")
+    wait_until_no_cookies(guest)
+    assert object_files(guest, directory) == [FILE]
+    guest.run(f"ls -d {directory}/graveyard/*/innocent")
+
+    # A file that nothing is known of is neither used nor replaced.
+    guest.run(f"setfattr -x user.CacheFiles.cache {path}")
+    inode = guest.run(f"stat -c %i {path}")
+    with pytest.raises(AssertionError, match="No buffer space available"):
+        guest.run(MOUNT)
+    assert guest.run(f"stat -c %i {path}") == inode
+    daemon.stop()
