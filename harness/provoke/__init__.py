@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-2.0-only
-"""What test cases provoke bugs with: a scripted daemon, delays in the kernel, caches and images, frozen filesystems.
+"""What test cases provoke bugs with: a scripted daemon, caches and images, and what makes tasks wait.
 
 Everything here drives programs and modules of ``testcases/guest/`` in a booted guest.
 """
@@ -28,6 +28,7 @@ from harness.provoke.fscache_state import (
     fscache_state,
     wait_until_no_cookies,
 )
+from harness.provoke.parked_fault import ParkedRead
 from harness.provoke.process import Process
 
 __all__ = [
@@ -39,6 +40,7 @@ __all__ = [
     "Delay",
     "FscacheState",
     "OndemandDaemon",
+    "ParkedRead",
     "Process",
     "Volume",
     "Written",

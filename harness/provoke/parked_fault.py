@@ -1,0 +1,62 @@
+# SPDX-License-Identifier: GPL-2.0-only
+"""Holding a read of a daemon's device in the middle: a page fault that is answered when the test says so."""
+
+from __future__ import annotations
+
+import itertools
+import json
+import shlex
+
+from harness.guest import Guest
+from harness.provoke.cache import wait_until
+from harness.provoke.daemon import OndemandDaemon
+from harness.provoke.process import Process
+
+_PROGRAM = "parked-read"
+_numbers = itertools.count(1)
+
+
+class ParkedRead:
+    """A read(2) of ``/dev/cachefiles`` in which the kernel waits when it begins to copy the message.
+
+    It is done by a program of its own, with the device that the daemon has open: anonymous fds that
+    come with it are that program's. The daemon must be stopped, else it may be faster.
+
+    Args:
+        guest: a booted guest.
+        daemon: whose device is read.
+    """
+
+    def __init__(self, guest: Guest, daemon: OndemandDaemon) -> None:
+        self._guest = guest
+        self._output = f"/run/parked-read-{next(_numbers)}"
+        daemon_pid = daemon.tell("status")["pid"]
+        (device,) = _descriptors(guest, daemon_pid, "/dev/cachefiles")
+        words = shlex.join([_PROGRAM, str(daemon_pid), str(device)])
+        self._process = Process(guest, "sh", "-c", f"exec {words} >{self._output}")
+
+    def wait_until_parked(self) -> None:
+        """Wait until the kernel waits for the reader's memory."""
+        wait_until(self._guest, f"grep -q parked {self._output}")
+
+    def release(self) -> int:
+        """Let the read go on; returns what it returned, a negative errno for an error."""
+        self._guest.run(f"kill -USR1 {self._process.pid}")
+        wait_until(self._guest, f"grep -q read {self._output}")
+        record = json.loads(self._guest.read(self._output).splitlines()[-1])
+        return int(record["returned"] if record["errno"] == 0 else -record["errno"])
+
+    def anonymous_fds(self) -> list[int]:
+        """The anonymous fds that the reader can use at this moment."""
+        return _descriptors(self._guest, self._process.pid, "anon_inode:[cachefiles]")
+
+    def end(self) -> None:
+        """End the reader: it lets go of the device and of its anonymous fds."""
+        self._process.kill()
+
+
+def _descriptors(guest: Guest, pid: int, file: str) -> list[int]:
+    """The descriptors of a process that are of one file, by the file's name in ``/proc/PID/fd``."""
+    lines = guest.run(f"ls -l /proc/{pid}/fd").splitlines()
+    links = [line.split(" -> ") for line in lines if " -> " in line]
+    return [int(link.split()[-1]) for link, target in links if target == file]
