@@ -134,7 +134,7 @@ def run(
     KASAN, kmemleak or another part of the kernel reported something.
     """
     settings = _settings(kernel, tree, image, cpus, memory, not no_kmemleak)
-    selection = [_selected(settings.project, word) for word in select or ["testcases"]]
+    selection = [_selected(settings.project, word) for word in select or [str(settings.project / "testcases")]]
     removed, added = _known(settings.project, without), _known(settings.project, with_)
     folder = RunFolder(settings.project)
     lab = Lab(settings, folder.path)
@@ -143,7 +143,9 @@ def run(
         repetition = 0
         while repetition < repeat or (until_fail and repeat == 1):
             repetition += 1
-            session = LabSession(settings, removed, added, seed, repetition, lab, folder, _say_result)
+            session = LabSession(
+                settings, removed, added, seed, repetition, lab, folder, _say_result, named=bool(select)
+            )
             results = run_cases(session, selection)
             if until_fail and _exit_code(results) != GOOD:
                 break
@@ -201,7 +203,7 @@ def prove(
     lab = Lab(settings, folder.path)
 
     def run_fix(fix: Fix, without: tuple[str, ...], added: tuple[str, ...], attempt: int) -> Sequence[Result]:
-        session = LabSession(settings, without, added, 0, attempt, lab, folder, _say_result, proving=True)
+        session = LabSession(settings, without, added, 0, attempt, lab, folder, _say_result, named=True)
         return run_cases(session, [str(test) for test in fix.tests])
 
     with _recorded(folder, lab):

@@ -38,7 +38,7 @@ class LabSession:
         lab: a lab to use; where None one is made when the first test case asks for a guest.
         run: the run's folder; made together with the lab where None.
         on_result: called with every result.
-        proving: run test cases also on a kernel that is known to lack what they are about.
+        named: the test cases were asked for by name: run them also on a kernel that is known to lack the fix.
     """
 
     def __init__(
@@ -51,14 +51,14 @@ class LabSession:
         lab: Lab | None = None,
         run: RunFolder | None = None,
         on_result: Callable[[Result], None] | None = None,
-        proving: bool = False,
+        named: bool = False,
     ) -> None:
         self.settings = settings
         self.without = tuple(without)
         self.added = tuple(added)
         self.seed = seed
         self.repetition = repetition
-        self.proving = proving
+        self.named = named
         self.collection_errors: list[str] = []
         self.results: list[Result] = []
         self._lab = lab
@@ -98,7 +98,7 @@ class LabSession:
     def obstacle(self, node: pytest.Item) -> str:
         """Why a fix's test case says nothing about this kernel as it is; empty where it does."""
         folder = node.path.parent
-        if self.proving or self.without or self.added or not (folder / "fix.yaml").is_file():
+        if self.named or self.without or self.added or not (folder / "fix.yaml").is_file():
             return ""
         known = spec.load_fix(self.settings.project, folder.name).on(self.settings.kernel)
         if known.presence is Presence.MISSING:

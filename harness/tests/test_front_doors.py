@@ -48,9 +48,33 @@ def results(project: Path) -> dict[str, Any]:
     return record
 
 
+@pytest.fixture
+def lacking(here: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The command works on a checkout whose kernel lacks the fix."""
+    project = shutil.copytree(here, tmp_path / "lacking", symlinks=True)
+    folder = project / "testcases/fixes" / FIX
+    facts = (folder / "fix.yaml").read_text()
+    (folder / "fix.yaml").write_text(facts.replace(f"{KERNEL}: present", f"{KERNEL}: missing"))
+    (folder / "fix.cocci").write_text("@@\n@@\n cachefiles_add_cache(...)\n {\n+mkdir_for(0);\n ...\n }\n")
+    monkeypatch.setattr(host, "project_folder", lambda: project)
+    # pytest runs in this process, where another project has a test case of that name, before or after this.
+    monkeypatch.setitem(sys.modules, "test_lost_put", sys)
+    del sys.modules["test_lost_put"]
+
+
 class TestRun:
     def run(self, harness_command: HarnessCommand, *words: str) -> Ended:
         return harness_command("run", FIX, "--kernel", KERNEL, *words)
+
+    @pytest.mark.usefixtures("canaries_seen", "lacking")
+    @pytest.mark.parametrize(("words", "outcome", "status"), [((), "skip", 0), ((FIX,), "leak", 1)])
+    def test_where_the_kernel_lacks_a_fix_its_test_cases_run_only_when_they_are_named(
+        self, harness_command: HarnessCommand, qemu: FakeQemu, words: tuple[str, ...], outcome: str, status: int
+    ) -> None:
+        qemu.play(LEAKING)
+        ended = harness_command("run", *words, "--kernel", KERNEL, "--json")
+        results = json.loads(ended.output)["results"]
+        assert ([result["outcome"] for result in results], ended.status) == ([outcome], status), results
 
     def test_a_case_that_passes_ends_with_0(self, harness_command: HarnessCommand, here: Path) -> None:
         ended = self.run(harness_command, "--json")
@@ -128,30 +152,15 @@ class TestProve:
         assert proof["without_fix"]["findings"][0]["title"] == TITLE
         assert [tags for _, tags in junit_cases(here)] == [[]]
 
-    @pytest.mark.usefixtures("canaries_seen")
+    @pytest.mark.usefixtures("canaries_seen", "lacking")
     def test_a_fix_that_the_kernel_lacks_is_proven_against_the_kernel_as_it_is(
-        self,
-        harness_command: HarnessCommand,
-        here: Path,
-        qemu: FakeQemu,
-        tmp_path: Path,
-        monkeypatch: pytest.MonkeyPatch,
+        self, harness_command: HarnessCommand, qemu: FakeQemu
     ) -> None:
-        project = shutil.copytree(here, tmp_path / "lacking", symlinks=True)
-        folder = project / "testcases/fixes" / FIX
-        facts = (folder / "fix.yaml").read_text()
-        (folder / "fix.yaml").write_text(facts.replace(f"{KERNEL}: present", f"{KERNEL}: missing"))
-        (folder / "fix.cocci").write_text("@@\n@@\n cachefiles_add_cache(...)\n {\n+mkdir_for(0);\n ...\n }\n")
-        monkeypatch.setattr(host, "project_folder", lambda: project)
-        # pytest runs in this process, where another project has a test case of that name, before or after this.
-        monkeypatch.setitem(sys.modules, "test_lost_put", sys)
-        del sys.modules["test_lost_put"]
         qemu.play(GOOD, LEAKING)
         ended = self.prove(harness_command)
         assert ended.status == 0, ended.errors
         (proof,) = json.loads(ended.output)["proofs"]
         assert (proof["verdict"], proof["without_fix"]["variant"]) == ("proven", "plain")
-        assert ended.status == 0
 
     @pytest.mark.usefixtures("canaries_seen")
     def test_another_report_is_the_wrong_signature_and_ends_with_1(
