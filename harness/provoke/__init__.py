@@ -17,6 +17,7 @@ from harness.provoke.cache import (
 )
 from harness.provoke.daemon import OndemandDaemon
 from harness.provoke.delay import Delay, delay
+from harness.provoke.disk import Room, SmallDisk
 from harness.provoke.freeze import frozen
 from harness.provoke.fscache_state import (
     Cache,
@@ -42,6 +43,8 @@ __all__ = [
     "OndemandDaemon",
     "ParkedRead",
     "Process",
+    "Room",
+    "SmallDisk",
     "Volume",
     "Written",
     "bind_and_unbind",

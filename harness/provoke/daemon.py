@@ -89,6 +89,10 @@ class OndemandDaemon:
         """End it in an orderly way; its cache is unbound when this returns."""
         self.tell("exit")
 
+    def begin_to_tell(self, *command: str) -> None:
+        """Give the daemon a control command without waiting for its end; its log has a ``control`` record then."""
+        in_background(self._guest, _PROGRAM, "--tell", self._control, *command)
+
     def begin_to_stop(self) -> None:
         """Have it end in an orderly way, without waiting for the kernel to let go of the cache."""
         self.begin_to_tell("exit")

@@ -1225,6 +1225,7 @@ static int command_command(struct daemon *d, char *argument, struct text *more)
 	return error;
 }
 
+/* "poll [SECONDS]": while it waits, nothing else is done. */
 static int command_poll(struct daemon *d, char *argument, struct text *more)
 {
 	static const struct { short bit; const char *name; } bits[] = {
@@ -1233,11 +1234,13 @@ static int command_poll(struct daemon *d, char *argument, struct text *more)
 	};
 	struct pollfd poll_fd = { .fd = d->device.fd, .events = POLLIN | POLLOUT | POLLPRI };
 	const char *comma = "";
+	double seconds = 0;
 
-	(void)argument;
+	if (*argument && (!parse_seconds(argument, &seconds) || seconds > INT_MAX / 1000))
+		return EINVAL;
 	if (d->device.fd < 0)
 		return EBADF;
-	if (poll(&poll_fd, 1, 0) < 0)
+	if (poll(&poll_fd, 1, (int)(seconds * 1000)) < 0)
 		return errno;
 	json_number(more, "revents", poll_fd.revents);
 	text_printf(more, ",\"names\":[");
@@ -1355,7 +1358,7 @@ static int run_command(struct daemon *d, char *line, struct text *more)
 			return commands[i].run(d, argument ? argument : line + strlen(line), more);
 	json_word(more, "hint", "commands: release [MSGID|all] [ACTION], status, "
 		  "close-fd OBJECT|all, close-device, cread OBJECT MSGID, cull PATH, inuse PATH, "
-		  "command TEXT, poll, read-state, take, stop, resume, exit");
+		  "command TEXT, poll [SECONDS], read-state, take, stop, resume, exit");
 	return ENOSYS;
 }
 
@@ -1994,7 +1997,8 @@ static const char help[] =
 "    cread OBJECT MSGID            complete a READ through the fd of that object, data or not\n"
 "    cull PATH, inuse PATH         PATH relative to --dir, e.g. cache/Ierofs,a/@5f/Da\n"
 "    command TEXT                  write TEXT to the device; \\n \\0 \\\\ \\xHH are understood\n"
-"    poll                          revents of the device now\n"
+"    poll [SECONDS]                revents of the device now, or as soon as there are any;\n"
+"                                  nothing else is done meanwhile\n"
 "    read-state                    classic mode: the text that the device gives\n"
 "    take                          one read of the device, also when stopped; the answer has\n"
 "                                  the length of the message, 0 for none\n"

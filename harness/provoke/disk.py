@@ -1,0 +1,93 @@
+# SPDX-License-Identifier: GPL-2.0-only
+"""A small disk that fills and empties at a word, to see what a cache does when room gets scarce."""
+
+from __future__ import annotations
+
+import shlex
+from dataclasses import dataclass
+
+from harness.guest import Guest
+
+_BALLAST = "ballast"
+
+
+@dataclass(frozen=True)
+class Room:
+    """What statfs(2) says of a filesystem.
+
+    Attributes:
+        block_size: bytes in each block.
+        blocks, available_blocks: all of them, and those that can still be had.
+        files, available_files: the same for inodes.
+    """
+
+    block_size: int
+    blocks: int
+    available_blocks: int
+    files: int
+    available_files: int
+
+
+class SmallDisk:
+    """A small ext4 filesystem in a file; quickly filled.
+
+    Args:
+        guest: a booted guest.
+        folder: mount point; made where it does not exist.
+        image: the file, which must not exist, on a filesystem with some room.
+        mebibytes: size of the whole.
+        files: how many inodes it has.
+    """
+
+    def __init__(
+        self,
+        guest: Guest,
+        folder: str = "/cache",
+        *,
+        image: str = "/tmp/small-disk.ext4",
+        mebibytes: int = 32,
+        files: int = 1024,
+    ) -> None:
+        self._guest = guest
+        self.folder = folder
+        file, place = shlex.quote(image), shlex.quote(folder)
+        guest.run(
+            f"set -e; mkdir -p {place}; truncate -s {mebibytes}M {file}; "
+            f"mkfs.ext4 -q -F -m 0 -b 4096 -N {files} {file}; mount -o loop {file} {place}"
+        )
+
+    def room(self) -> Room:
+        """What is there, and what is left of it."""
+        said = self._guest.run(f"stat -f -c '%S %b %a %c %d' {shlex.quote(self.folder)}")
+        return Room(*(int(word) for word in said.split()))
+
+    def leave_blocks(self, percent: float) -> None:
+        """Fill it until this percentage of its blocks, or a little less, is available; or empty it that far.
+
+        Args:
+            percent: of all blocks; at most what is available without ballast.
+        """
+        self.empty()
+        room = self.room()
+        size = (room.available_blocks - int(room.blocks * percent / 100)) * room.block_size
+        self._guest.run(f"fallocate -l {size} {self._ballast()}")
+
+    def leave_files(self, percent: float) -> None:
+        """Fill it until this percentage of its inodes, or a little less, is available; or empty it that far.
+
+        Args:
+            percent: of all inodes; at most what is available without ballast.
+        """
+        self.empty()
+        room = self.room()
+        # One is the folder.
+        number = room.available_files - int(room.files * percent / 100) - 1
+        folder = self._ballast()
+        self._guest.run(f"mkdir {folder} && cd {folder} && seq {number} | xargs touch")
+
+    def empty(self) -> None:
+        """Take away what it was filled with."""
+        self._guest.run(f"rm -rf {self._ballast()}")
+
+    def _ballast(self) -> str:
+        return shlex.quote(f"{self.folder}/{_BALLAST}")
