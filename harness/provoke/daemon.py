@@ -78,7 +78,7 @@ class OndemandDaemon:
         wait_until(self._guest, f"{words} | grep -q POLLIN")
 
     def begin_to_tell(self, *command: str) -> None:
-        """Give the daemon a control command that may take long, without waiting for its answer."""
+        """Give the daemon a control command without waiting for its end; its log has a ``control`` record then."""
         in_background(self._guest, _PROGRAM, "--tell", self._control, *command)
 
     def records(self) -> list[dict[str, Any]]:
@@ -88,10 +88,6 @@ class OndemandDaemon:
     def stop(self) -> None:
         """End it in an orderly way; its cache is unbound when this returns."""
         self.tell("exit")
-
-    def begin_to_tell(self, *command: str) -> None:
-        """Give the daemon a control command without waiting for its end; its log has a ``control`` record then."""
-        in_background(self._guest, _PROGRAM, "--tell", self._control, *command)
 
     def begin_to_stop(self) -> None:
         """Have it end in an orderly way, without waiting for the kernel to let go of the cache."""
