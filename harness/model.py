@@ -398,6 +398,7 @@ class Result:
         accelerator: ``kvm`` or ``tcg``.
         machine: QEMU machine type.
         boot_attempts: 2 where the guest did not come up at first.
+        start: how it came up: ``restored`` from a saved machine, or ``booted``; empty where it did not.
     """
 
     case: str
@@ -420,6 +421,7 @@ class Result:
     accelerator: str = ""
     machine: str = ""
     boot_attempts: int = 0
+    start: str = ""
 
 
 @dataclass(frozen=True)
