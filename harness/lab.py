@@ -22,11 +22,12 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 import harness
-from harness import accel, build, host, image, judge, klog, modules, spec, suppressions
+from harness import accel, build, host, judge, klog, modules, spec, suppressions
 from harness.cache import Cache
 from harness.deadline import Deadline
 from harness.errors import HarnessError, LabError
 from harness.guest import Guest, GuestStopped, Keys
+from harness.image import BuiltImage, build_image
 from harness.model import Finding, Job, Kernel, KernelSource, Outcome, Result, Session, SourceKind, Stage, Suppression
 from harness.progress import activity, say
 from harness.report.terminal import without_control_characters
@@ -134,11 +135,24 @@ class Lab:
         """The lab's own modules for this kernel."""
         return modules.build_lab_modules(self.built, self.settings.project / "testcases/guest/modules", self.cache)
 
+    def companions(self, name: str) -> modules.ModuleSet:
+        """Modules for this kernel that use those under test; ``companions`` in ``kernels/*.yaml``."""
+        return modules.build_companions(self.built, name, self.cache)
+
     @functools.cached_property
-    def image(self) -> image.BuiltImage:
+    def image(self) -> BuiltImage:
         """The guest image."""
-        wanted = spec.load_image(self.settings.project, self.settings.image)
-        return image.build_image(wanted, self.settings.project / "testcases/guest/programs", self.cache)
+        return self._build_image(self.settings.image)
+
+    def image_for(self, job: Job | None) -> BuiltImage:
+        """The image that a job asks for, else the session's."""
+        if job is None or job.image == self.settings.image:
+            return self.image
+        return self._build_image(job.image)
+
+    def _build_image(self, name: str) -> BuiltImage:
+        wanted = spec.load_image(self.settings.project, name)
+        return build_image(wanted, self.settings.project / "testcases/guest/programs", self.cache)
 
     @functools.cached_property
     def choice(self) -> accel.Choice:
@@ -181,12 +195,13 @@ class Lab:
         _ = self.suppressions, self.built, self.lab_modules, self.image, self.choice
 
     @contextlib.contextmanager
-    def boot(self, folder: Path, shape: MachineShape | None = None) -> Iterator[Guest]:
+    def boot(self, folder: Path, shape: MachineShape | None = None, job: Job | None = None) -> Iterator[Guest]:
         """A booted guest that answers over SSH, for the time of a ``with`` block.
 
         Args:
             folder: gets the console log and QEMU's command line.
             shape: the machine, by default the session's.
+            job: what it is for; it may ask for another image and a shared folder.
 
         Raises:
             NeverBooted: it did not come up, and the kernel did not say why.
@@ -195,24 +210,31 @@ class Lab:
         shape = shape or self.shape()
         patience = PATIENCE[shape.accelerator]
         keys = Keys.make()
+        image = self.image_for(job)
+        share: Path | None = None
         guest: Guest | None = None
 
         def command(private: Path) -> list[str]:
+            nonlocal share
             seed = private / "seed.tar"
             seed.write_bytes(keys.seed())
             disks = (
-                Disk("root", self.image.root),
-                Disk("scratch", self.image.scratch, writable=True),
+                Disk("root", image.root),
+                Disk("scratch", image.scratch, writable=True),
                 Disk("seed", seed),
             )
-            return qemu_command(shape, self.built.bzimage, disks, private)
+            if job is not None and job.shared_folder:
+                share = private / "share"
+                share.mkdir()
+            return qemu_command(shape, self.built.bzimage, disks, private, share=share)
 
         def ended() -> None:
             if guest is not None:
                 guest.stop()
 
         with VirtualMachine(command, folder, ended) as machine:
-            guest = Guest(machine, keys, patience, {file.stem: file for file in self.lab_modules.files})
+            lab_modules = {file.stem: file for file in self.lab_modules.files}
+            guest = Guest(machine, keys, patience, lab_modules, self.companions, share)
             _await_ready(machine, patience)
             guest.connect(Deadline.after(_SSH_SECONDS * patience))
             try:
@@ -237,20 +259,23 @@ class Lab:
             self._canaries = not self._canary_trouble
         return self._canary_trouble
 
-    def try_to_boot(self, stack: contextlib.ExitStack, folder: Path, attempt: int) -> Guest | None:
+    def try_to_boot(
+        self, stack: contextlib.ExitStack, folder: Path, attempt: int, job: Job | None = None
+    ) -> Guest | None:
         """A booted guest that lives as long as ``stack``; None where it did not come up and may be tried again.
 
         Args:
             stack: ends the guest.
             folder: gets the console log; what a first attempt left there is kept under another name.
             attempt: counted from 1.
+            job: what it is for.
 
         Raises:
             NeverBooted: it did not come up at the last attempt.
             GuestStopped: the kernel died on the way.
         """
         try:
-            return stack.enter_context(self.boot(folder))
+            return stack.enter_context(self.boot(folder, job=job))
         except NeverBooted as trouble:
             if attempt == _ATTEMPTS[-1]:
                 raise
@@ -380,13 +405,13 @@ class CaseRun:
             shutil.copy2(modules_under_test.diff_file, self._folder / "unfix.diff")
             shutil.copy2(lab.built.config_file, self._folder / "kernel.config")
         with self._in_stage(Stage.IMAGE):
-            _ = lab.image
+            lab.image_for(self._job)
         self._stage = Stage.BOOT
         if trouble := lab.canary_trouble():
             raise LabError(f"the session is void: {trouble}", f"see {lab.folder / 'canaries'}")
         with self._in_stage(Stage.BOOT):
             for self._attempts in _ATTEMPTS:
-                self.guest = lab.try_to_boot(self._cleanup, self._folder, self._attempts)
+                self.guest = lab.try_to_boot(self._cleanup, self._folder, self._attempts, self._job)
                 if self.guest is not None:
                     break
         assert self.guest is not None

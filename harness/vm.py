@@ -27,6 +27,8 @@ from harness.errors import LabError, UserError
 QEMU = "qemu-system-x86_64"
 #: The kernel's name of the first disk; the others are found by their serial numbers.
 _ROOT_DEVICE = "/dev/vda"
+#: What a guest calls the folder of the host that it shares, when it mounts it.
+SHARE = "share"
 #: From the closing of the console to the end of the process.
 _ENDING_SECONDS = 5.0
 
@@ -150,7 +152,12 @@ def kernel_command_line(shape: MachineShape, extra: str = "") -> str:
 
 
 def qemu_command(
-    shape: MachineShape, kernel: Path, disks: tuple[Disk, ...], sockets: Path, append: str = ""
+    shape: MachineShape,
+    kernel: Path,
+    disks: tuple[Disk, ...],
+    sockets: Path,
+    append: str = "",
+    share: Path | None = None,
 ) -> list[str]:
     """The command line of a guest.
 
@@ -160,6 +167,7 @@ def qemu_command(
         disks: the first is the guest's root.
         sockets: folder with the listening sockets ``console`` and ``qmp``.
         append: further words for the kernel's command line.
+        share: folder of the host that the guest can mount over 9P, by the name :data:`SHARE`.
     """
     microvm = shape.machine is Machine.MICROVM
     bus = "device" if microvm else "pci"
@@ -185,6 +193,10 @@ def qemu_command(
         mode = "snapshot=on" if disk.writable else "readonly=on"
         command += ["-drive", f"id={disk.name},file={disk.file},format=raw,if=none,{mode}"]
         command += ["-device", f"virtio-blk-{bus},drive={disk.name},serial={disk.name}"]
+    if share is not None:
+        # Files belong to whoever runs QEMU: not every host folder could remember another owner.
+        command += ["-fsdev", f"local,id={SHARE},path={share},security_model=none"]
+        command += ["-device", f"virtio-9p-{bus},fsdev={SHARE},mount_tag={SHARE}"]
     return [*command, "-kernel", str(kernel), "-append", kernel_command_line(shape, append)]
 
 
