@@ -34,3 +34,35 @@ def qid(file: Path) -> tuple[bytes, bytes]:
     status = file.stat()
     version = (int(status.st_mtime) ^ (status.st_size << 8)) & 0xFFFFFFFF
     return struct.pack("<Q", status.st_ino), struct.pack("<I", version)
+
+
+def serve_nfs(guest: Guest, folder: str) -> None:
+    """Serve a folder of the guest over NFS, to the guest itself.
+
+    Args:
+        guest: a guest with the image ``nfs`` (``@pytest.mark.image("nfs")``).
+        folder: becomes a filesystem in memory.
+    """
+    guest.load_companions("nfs")
+    quoted = shlex.quote(folder)
+    options = "rw,no_root_squash,insecure,no_subtree_check,fsid=1"
+    guest.run(
+        f"set -e; mkdir -p {quoted} /run/rpcbind; mount -t tmpfs export {quoted}; mount -t nfsd nfsd /proc/fs/nfsd; "
+        "rpcbind; until [ -S /run/rpcbind.sock ]; do usleep 20000; done; "
+        f"exportfs -i -o {options} 127.0.0.1:{quoted}; "
+        f"rpc.nfsd -N 4 -V 3 2; rpc.mountd -N 4 -p {_MOUNTD_PORT}",
+        timeout=60,
+    )
+
+
+def mount_nfs(guest: Guest, served: str, folder: str = "/m") -> None:
+    """Mount what :func:`serve_nfs` serves, through the cache.
+
+    Args:
+        guest: a booted guest.
+        served: the folder that is served.
+        folder: mount point; made where it does not exist.
+    """
+    options = f"vers=3,nolock,proto=tcp,port=2049,mountproto=tcp,mountport={_MOUNTD_PORT},fsc"
+    quoted = shlex.quote(folder)
+    guest.run(f"mkdir -p {quoted} && mount -t nfs -o {options} 127.0.0.1:{shlex.quote(served)} {quoted}", timeout=60)
