@@ -21,6 +21,7 @@ from harness.cache import Cache, content_key, file_digest
 from harness.deadline import Deadline
 from harness.errors import LabError
 from harness.guest import Guest, GuestStopped, Keys
+from harness.modules import ModuleSet
 from harness.progress import activity, say
 from harness.vm import PATIENCE, Accelerator, Disk, MachineShape, QemuProgram, VirtualMachine, qemu_command
 
@@ -54,7 +55,9 @@ class Recipe:
         kernel_key, image_key: name the content of kernel and image.
         root, scratch: the image's disks.
         lab_modules: the lab's own modules: name to file.
+        companions: gives modules that use those under test, by name.
         qemu: the host's QEMU.
+        shared_folder: each guest gets a folder of the host, of its own and empty, over 9P.
     """
 
     shape: MachineShape
@@ -64,18 +67,30 @@ class Recipe:
     scratch: Path
     image_key: str
     lab_modules: Mapping[str, Path]
+    companions: Callable[[str], ModuleSet]
     qemu: QemuProgram
+    shared_folder: bool = False
 
     def command(self, private: Path, restored_from: int | None = None) -> list[str]:
-        """QEMU's command line; ``private`` has the sockets and the seed disk."""
+        """QEMU's command line; ``private`` has the sockets, the seed disk and the shared folder."""
         disks = (
             Disk("root", self.root),
             Disk("scratch", self.scratch, writable=True),
             Disk("seed", private / "seed.tar"),
         )
         return qemu_command(
-            self.shape, self.kernel, disks, private, sandbox=self.qemu.sandbox, restored_from=restored_from
+            self.shape,
+            self.kernel,
+            disks,
+            private,
+            sandbox=self.qemu.sandbox,
+            restored_from=restored_from,
+            share=self.share(private),
         )
+
+    def share(self, private: Path) -> Path | None:
+        """The shared folder of a guest, None where it has none."""
+        return private / "share" if self.shared_folder else None
 
     def key(self) -> str:
         """Names everything that a saved machine depends on."""
@@ -224,11 +239,15 @@ class GuestMaker:
         inherited: tuple[int, ...] = (),
         history: bytes = b"",
     ) -> Iterator[Guest]:
-        keys = Keys.make()
+        recipe, keys = self._recipe, Keys.make()
+        share: Path | None = None
         guest: Guest | None = None
 
         def command_with_seed(private: Path) -> list[str]:
+            nonlocal share
             (private / "seed.tar").write_bytes(keys.seed())
+            if (share := self._recipe.share(private)) is not None:
+                share.mkdir()
             return command(private)
 
         def ended() -> None:
@@ -240,7 +259,8 @@ class GuestMaker:
             self._coming = machine
             if self._aborted.is_set():
                 machine.kill()
-            guest = Guest(machine, keys, PATIENCE[self._recipe.shape.accelerator], self._recipe.lab_modules)
+            patience = PATIENCE[recipe.shape.accelerator]
+            guest = Guest(machine, keys, patience, recipe.lab_modules, recipe.companions, share)
             try:
                 yield guest
             finally:

@@ -22,12 +22,13 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 import harness
-from harness import accel, build, host, image, judge, klog, modules, spec, suppressions
+from harness import accel, build, host, judge, klog, modules, spec, suppressions
 from harness.bringup import GuestMaker, NeverBooted, Recipe
 from harness.cache import Cache
 from harness.deadline import Deadline
 from harness.errors import HarnessError, LabError
 from harness.guest import Guest, GuestStopped
+from harness.image import BuiltImage, build_image
 from harness.model import Finding, Job, Kernel, KernelSource, Outcome, Result, Session, SourceKind, Stage, Suppression
 from harness.pool import GuestPool, ReadyGuest
 from harness.progress import activity, say
@@ -37,6 +38,7 @@ from harness.vm import (
     QEMU,
     Accelerator,
     MachineShape,
+    QemuProgram,
     host_tsc_khz,
     machine_for,
     qemu_program,
@@ -125,11 +127,24 @@ class Lab:
         """The lab's own modules for this kernel."""
         return modules.build_lab_modules(self.built, self.settings.project / "testcases/guest/modules", self.cache)
 
+    def companions(self, name: str) -> modules.ModuleSet:
+        """Modules for this kernel that use those under test; ``companions`` in ``kernels/*.yaml``."""
+        return modules.build_companions(self.built, name, self.cache)
+
     @functools.cached_property
-    def image(self) -> image.BuiltImage:
+    def image(self) -> BuiltImage:
         """The guest image."""
-        wanted = spec.load_image(self.settings.project, self.settings.image)
-        return image.build_image(wanted, self.settings.project / "testcases/guest/programs", self.cache)
+        return self._build_image(self.settings.image)
+
+    def image_for(self, job: Job | None) -> BuiltImage:
+        """The image that a job asks for, else the session's."""
+        if job is None or job.image == self.settings.image:
+            return self.image
+        return self._build_image(job.image)
+
+    def _build_image(self, name: str) -> BuiltImage:
+        wanted = spec.load_image(self.settings.project, name)
+        return build_image(wanted, self.settings.project / "testcases/guest/programs", self.cache)
 
     @functools.cached_property
     def choice(self) -> accel.Choice:
@@ -171,27 +186,54 @@ class Lab:
         """
         _ = self.suppressions, self.built, self.lab_modules, self.image, self.choice
 
-    def recipe(self, shape: MachineShape | None = None) -> Recipe:
+    def recipe(self, shape: MachineShape | None = None, job: Job | None = None) -> Recipe:
         """What guests are made of.
 
         Args:
             shape: the machine, by default the session's.
+            job: what the guest is for; it may ask for another image and a shared folder.
         """
+        image = self.image_for(job)
         return Recipe(
             shape or self.shape(),
             self.built.bzimage,
             self.built.key,
-            self.image.root,
-            self.image.scratch,
-            self.image.key,
+            image.root,
+            image.scratch,
+            image.key,
             {file.stem: file for file in self.lab_modules.files},
-            qemu_program(),
+            self.companions,
+            self.qemu,
+            shared_folder=job is not None and job.shared_folder,
         )
+
+    @functools.cached_property
+    def qemu(self) -> QemuProgram:
+        """The host's QEMU."""
+        return qemu_program()
 
     @functools.cached_property
     def pool(self) -> GuestPool:
         """Brings guests up."""
         return GuestPool(GuestMaker(self.recipe(), self.cache), self.folder, self.settings.cold)
+
+    def take_guest(self, folder: Path, life: contextlib.ExitStack, job: Job | None = None) -> ReadyGuest:
+        """A guest, for as long as ``life`` lasts.
+
+        Args:
+            folder: gets the console log and QEMU's command line.
+            life: ends the guest.
+            job: what it is for. Jobs that ask for another image or a shared folder are few: their guests are booted.
+
+        Raises:
+            NeverBooted: it did not come up, and the kernel did not say why.
+            GuestStopped: the kernel died on the way.
+        """
+        if job is None or (job.image == self.settings.image and not job.shared_folder):
+            return self.pool.take(folder, life)
+        pool = GuestPool(GuestMaker(self.recipe(job=job), self.cache), self.folder, cold=True)
+        life.callback(pool.close)
+        return pool.take(folder, life)
 
     def close(self) -> None:
         """End what was prepared for test cases that never came."""
@@ -216,7 +258,7 @@ class Lab:
             GuestStopped: the kernel died on the way.
         """
         with contextlib.ExitStack() as life:
-            yield self.pool.take(folder, life).guest
+            yield self.take_guest(folder, life).guest
 
     def canary_trouble(self) -> str:
         """Why the session's results are void: which canary was not seen; empty where both were.
@@ -337,12 +379,12 @@ class CaseRun:
             shutil.copy2(modules_under_test.diff_file, self._folder / "unfix.diff")
             shutil.copy2(lab.built.config_file, self._folder / "kernel.config")
         with self._in_stage(Stage.IMAGE):
-            _ = lab.image
+            lab.image_for(self._job)
         self._stage = Stage.BOOT
         if trouble := lab.canary_trouble():
             raise LabError(f"the session is void: {trouble}", f"see {lab.folder / 'canaries'}")
         with self._in_stage(Stage.BOOT):
-            self._ready = lab.pool.take(self._folder, self._cleanup)
+            self._ready = lab.take_guest(self._folder, self._cleanup, self._job)
             self.guest = self._ready.guest
         with self._in_stage(Stage.LOAD):
             self.guest.load_modules_under_test(modules_under_test)

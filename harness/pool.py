@@ -66,6 +66,7 @@ class GuestPool:
         self._saved: SavedMachine | None = None
         self._thread = ThreadPoolExecutor(1, "guests")
         self._next: Future[ReadyGuest] | None = None
+        self._next_folder: Path | None = None
 
     def take(self, folder: Path, life: contextlib.ExitStack) -> ReadyGuest:
         """A guest, for as long as ``life`` lasts.
@@ -93,8 +94,8 @@ class GuestPool:
     def prepare_next(self) -> None:
         """Have the next guest come up while the current one is in use."""
         if self._next is None:
-            folder = Path(tempfile.mkdtemp(prefix=".next-", dir=self._folder))
-            self._next = self._thread.submit(self._bring_up, folder)
+            self._next_folder = Path(tempfile.mkdtemp(prefix=".next-", dir=self._folder))
+            self._next = self._thread.submit(self._bring_up, self._next_folder)
 
     def close(self) -> None:
         """End the guest that nobody took."""
@@ -103,8 +104,8 @@ class GuestPool:
             with contextlib.suppress(Exception):
                 self._next.result().life.close()
         self._thread.shutdown()
-        for folder in self._folder.glob(".next-*"):
-            shutil.rmtree(folder, ignore_errors=True)
+        if self._next_folder is not None:
+            shutil.rmtree(self._next_folder, ignore_errors=True)
 
     def _ahead(self) -> ReadyGuest | None:
         """The guest that came up ahead of the need, where there is one that lives."""
@@ -115,6 +116,8 @@ class GuestPool:
             if not ready.guest.console.closed:
                 return ready
             ready.life.close()
+        if self._next_folder is not None:
+            shutil.rmtree(self._next_folder, ignore_errors=True)
         # Why is seen when the next one is brought up where its evidence is kept.
         return None
 

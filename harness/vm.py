@@ -28,6 +28,8 @@ from harness.errors import LabError, UserError
 QEMU = "qemu-system-x86_64"
 #: The kernel's name of the first disk; the others are found by their serial numbers.
 _ROOT_DEVICE = "/dev/vda"
+#: What a guest calls the folder of the host that it shares, when it mounts it.
+SHARE = "share"
 #: From the closing of the console to the end of the process.
 _ENDING_SECONDS = 5.0
 _QUESTION_SECONDS = 30.0
@@ -162,6 +164,7 @@ def qemu_command(
     *,
     sandbox: bool = False,
     restored_from: int | None = None,
+    share: Path | None = None,
 ) -> list[str]:
     """The command line of a guest.
 
@@ -173,6 +176,7 @@ def qemu_command(
         append: further words for the kernel's command line.
         sandbox: QEMU gives up system calls that it does not need.
         restored_from: file descriptor of a saved machine that is restored instead of booting.
+        share: folder of the host that the guest can mount over 9P, by the name :data:`SHARE`.
     """
     microvm = shape.machine is Machine.MICROVM
     bus = "device" if microvm else "pci"
@@ -198,6 +202,10 @@ def qemu_command(
         mode = "snapshot=on" if disk.writable else "readonly=on"
         command += ["-drive", f"id={disk.name},file={disk.file},format=raw,if=none,{mode}"]
         command += ["-device", f"virtio-blk-{bus},drive={disk.name},serial={disk.name}"]
+    if share is not None:
+        # Files belong to whoever runs QEMU: not every host folder could remember another owner.
+        command += ["-fsdev", f"local,id={SHARE},path={share},security_model=none"]
+        command += ["-device", f"virtio-9p-{bus},fsdev={SHARE},mount_tag={SHARE}"]
     if sandbox:
         command += ["-sandbox", "on,obsolete=deny,elevateprivileges=deny,spawn=deny,resourcecontrol=deny"]
     if restored_from is not None:
@@ -375,9 +383,7 @@ class VirtualMachine:
         (self._folder / "qemu.command").write_text(shlex.join(command) + "\n")
         output = self._cleanup.enter_context((self._folder / "qemu.log").open("wb"))
         # Throw-away disk copies go beside the sockets, not to /var/tmp.
-        self._process = proc.spawn(
-            command, output=output, env={"TMPDIR": str(sockets)}, pass_fds=self._inherited
-        )
+        self._process = proc.spawn(command, output=output, env={"TMPDIR": str(sockets)}, pass_fds=self._inherited)
         self._cleanup.callback(proc.end, self._process)
         deadline = Deadline.after(30)
         self.console = ConsoleWatcher(

@@ -12,7 +12,6 @@ import pytest
 
 from harness import bringup, build
 from harness import guest as guests
-from harness import lab as labs
 from harness.errors import LabError, UserError
 from harness.guest import Guest, Keys
 from harness.judge import CaseSkipped
