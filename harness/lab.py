@@ -17,7 +17,7 @@ import functools
 import re
 import shutil
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -45,6 +45,8 @@ from harness.vm import (
 )
 
 _SETTLE_SECONDS = 3.0
+#: What labs with the same settings in several processes have in common.
+_SHARED = ("kernel", "built", "suppressions", "lab_modules", "image", "choice", "qemu")
 #: The canaries of testcases/guest/modules/lab_canary.c; each must be named by a report.
 _CANARIES = ("use_after_free", "leak")
 #: ... and that of lockdep, where the kernel has it.
@@ -246,6 +248,21 @@ class Lab:
     def __exit__(self, *_: object) -> None:
         self.close()
 
+    def prepared(self) -> dict[str, object]:
+        """What has been made so far, and whether the canaries were seen, for :meth:`adopt` in another process.
+
+        Raises:
+            HarnessError: it cannot be made.
+        """
+        self.prepare()
+        self.canary_trouble()
+        kept = {name: value for name, value in self.__dict__.items() if name in _SHARED}
+        return {**kept, "_canaries": self._canaries, "_canary_trouble": self._canary_trouble}
+
+    def adopt(self, prepared: Mapping[str, object]) -> None:
+        """Take over what another process has made with the same settings."""
+        self.__dict__.update(prepared)
+
     @contextlib.contextmanager
     def guest(self, folder: Path) -> Iterator[Guest]:
         """A guest for the time of a ``with`` block.
@@ -318,14 +335,17 @@ class CaseRun:
         lab: what the session shares.
         job: what to do.
         folder: its evidence folder, which exists.
+        more_to_come: another guest is needed soon: it comes up while this one is scanned for leaks, which is
+            mostly waiting.
 
     Attributes:
         guest: the booted guest, None where there is none.
         result: what became of the job; None until that is decided.
     """
 
-    def __init__(self, lab: Lab, job: Job, folder: Path) -> None:
+    def __init__(self, lab: Lab, job: Job, folder: Path, more_to_come: bool = False) -> None:
         self._lab = lab
+        self._more_to_come = more_to_come
         self._job = job
         self._folder = folder
         self._cleanup = contextlib.ExitStack()
@@ -360,6 +380,8 @@ class CaseRun:
         assert self.guest is not None
         self._durations[Stage.WORKLOAD] = round(time.monotonic() - self._workload_started, 3)
         leaks: tuple[Finding, ...] = ()
+        if self._more_to_come:
+            self._lab.pool.prepare_next()
         if trouble is not None and not isinstance(trouble, GuestStopped):
             judge.ask_for_blocked_tasks(self.guest, trouble)
         if self._lab.settings.kmemleak and judge.can_still_be_asked(trouble):

@@ -17,7 +17,7 @@ from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from multiprocessing.connection import Connection, wait
 from multiprocessing.process import BaseProcess
-from typing import Generic, TypeVar
+from typing import Any, Generic, TypeVar
 
 from harness.errors import HarnessError, LabError
 
@@ -98,7 +98,7 @@ def _hand_out(worker: _Worker, waiting: list[tuple[int, Piece]]) -> None:
         worker.number = number
 
 
-def _answer(worker: _Worker) -> Done:  # type: ignore[type-var]
+def _answer(worker: _Worker) -> Any:
     try:
         answer = worker.connection.recv()
     except (EOFError, OSError) as error:
@@ -108,7 +108,7 @@ def _answer(worker: _Worker) -> Done:  # type: ignore[type-var]
         raise LabError(f"a worker process ended with status {status}", "run again with -j 1 to see why") from error
     if isinstance(answer, HarnessError):
         raise answer
-    return answer  # type: ignore[no-any-return]
+    return answer
 
 
 def _work(connection: Connection, maker: Maker[Piece, Done], starter: int) -> None:
