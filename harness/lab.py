@@ -255,9 +255,9 @@ class Lab:
             HarnessError: it cannot be made.
         """
         self.prepare()
-        self.canary_trouble()
+        trouble = self.canary_trouble()
         kept = {name: value for name, value in self.__dict__.items() if name in _SHARED}
-        return {**kept, "_canaries": self._canaries, "_canary_trouble": self._canary_trouble}
+        return {**kept, "_canaries": not trouble, "_canary_trouble": trouble}
 
     def adopt(self, prepared: Mapping[str, object]) -> None:
         """Take over what another process has made with the same settings."""
