@@ -12,6 +12,7 @@ from harness.klog import LogParser, is_kmemleak, parse, parse_kmemleak, parse_st
 from harness.klog.formats import FAMILIES
 from harness.klog.parser import HINTS, MAX_LINE, MAX_REPORTS
 from harness.klog.prefix import split_prefix
+from harness.klog.report import STRAY_LINES_AFTER_LAST_LINE
 from harness.klog.rustnames import readable
 from harness.klog.schema import End
 from harness.klog.stack import parse_frame, parse_pointer, title_functions
@@ -257,6 +258,19 @@ class TestStreaming:
         at = next(number for number, line in enumerate(lines) if b"cachefiles_ondemand_send_req" in line) + 1
         lines.insert(at, b"[   12.000950] systemd[1]: Started a session.\n")
         assert parse(b"".join(lines))[0].frames[-1].function == "erofs_fscache_read_folio"
+
+    def test_registers_that_are_repeated_after_the_last_line_replace_lost_ones(self) -> None:
+        head, pointer, tail = OOPS.partition(
+            "[    1.000040] RIP: 0010:cachefiles_ondemand_read+0x12/0x34 [cachefiles]\n"
+        )
+        (finding,) = parse((head + tail + pointer).encode())
+        assert (finding.title, finding.corrupted) == (OOPS_TITLE, False)
+
+    def test_a_damaged_report_takes_only_a_few_lines_after_its_last_one(self) -> None:
+        lost = "".join(line for line in OOPS.splitlines(keepends=True) if "+0x" not in line)
+        (finding,) = parse((lost + "[    1.000100] systemd[1]: Started a session.\n" * 100).encode())
+        assert finding.corrupted
+        assert finding.text.count("Started a session") == STRAY_LINES_AFTER_LAST_LINE
 
     def test_report_does_not_wait_for_ever(self) -> None:
         parser = LogParser()
