@@ -131,11 +131,7 @@ class OpenReport:
             Whether the line looks like a part of the report.
         """
         self._seen += 1
-        if (
-            any(stranger in line.text for stranger in STRANGERS)
-            or self._waited_too_long(line)
-            or self._is_stray(line)
-        ):
+        if self._runs_into_stranger(line) or self._waited_too_long(line) or self._is_stray(line):
             self.closed = True
             return False
         self._all_texts.append(line.text)
@@ -163,6 +159,12 @@ class OpenReport:
         if _is_last_line(self._row, text):
             self.closed = self.settled(now=True)
             self._past_end, self._strays = True, 0
+
+    def _runs_into_stranger(self, line: Line) -> bool:
+        """Whether a message with a stack of its own begins; unless the log names callers, nothing after it is sure."""
+        return any(stranger in line.text for stranger in STRANGERS) and (
+            not self.header.caller or self.settled(now=True)
+        )
 
     def _is_forgotten(self) -> bool:
         return self._seen > MAX_LINES_SEEN or self._seen - self._last_own > MAX_LINES_WITHOUT

@@ -202,6 +202,15 @@ class TestFindings:
         assert (first.task, second.task) == ("umount/301", "mount/301")
         assert (first.corrupted, second.corrupted) == (False, False)
 
+    @pytest.mark.parametrize(("caller", "goes_on"), [("[  T42]", True), ("", False)])
+    def test_only_where_the_log_names_callers_does_a_report_go_on_after_a_message_with_a_stack(
+        self, caller: str, goes_on: bool
+    ) -> None:
+        lines = OOPS.splitlines()
+        mixed = [*lines[:2], "[    1.000011] FAULT_INJECTION: forcing a failure.", *lines[2:]]
+        log = "\n".join(line.replace("] ", f"]{caller} ", 1) for line in mixed)
+        assert (parse(log.encode())[0].title == OOPS_TITLE) == goes_on
+
     def test_copy_by_syslog_is_not_a_second_finding(self) -> None:
         copy = "".join(f"Nov 22 13:49:27 guest kernel: {line}\n" for line in OOPS.splitlines())
         assert len(parse((OOPS + copy).encode())) == 1
