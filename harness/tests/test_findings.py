@@ -7,7 +7,7 @@ import datetime
 from dataclasses import replace
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 from rich.console import Console
 
@@ -185,6 +185,7 @@ class TestHostileText:
         assert "<script" not in page
         assert "\x1b" not in page
 
+    @settings(max_examples=30)
     @given(st.text(), st.integers(1, 200))
     def test_any_text_at_any_width(self, text: str, width: int) -> None:
         shown(replace(REPORT, title=text, frames=(Frame(text, 1, 2, text, source=text),)), width=width)
