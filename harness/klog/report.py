@@ -161,7 +161,7 @@ class OpenReport:
             self._past_end, self._strays = True, 0
 
     def _runs_into_stranger(self, line: Line) -> bool:
-        """Whether a message with a stack of its own begins; what follows is unsure, but if callers are named."""
+        """Whether a message with a stack of its own begins; without named callers what follows is unsure."""
         return any(stranger in line.text for stranger in STRANGERS) and (
             not self.header.caller or self.settled(now=True)
         )

@@ -140,6 +140,12 @@ class TestMail:
             assert word in text
         assert "allocated in acquire() (fs/fscache/volume.c:233)" in " ".join(text.split())
 
+    def test_an_allocator_is_not_named_where_its_caller_is_known(self) -> None:
+        stack = (Frame("kmalloc_trace", 1, 2), Frame("alloc_inode", 3, 4))
+        text = " ".join(mail.document(replace(REPORT, allocated=stack, freed=stack[:1])).split())
+        assert "allocated in alloc_inode()." in text
+        assert "freed in kmalloc_trace()." in text
+
     def test_the_report_is_verbatim_and_prose_is_wrapped(self) -> None:
         before, _, after = mail.document(REPORT).partition("The report:\n\n")
         assert after == REPORT.text + "\n"
