@@ -27,6 +27,8 @@ PATIENCE_COMPLETE, PATIENCE_INCOMPLETE = 5.0, 120.0
 STRAY_LINES_BEFORE_LAST_LINE, STRAY_LINES, STRAY_LINES_IN_TRACE = 60, 1, 8
 #: ... or one that lacks something when its last line has come: registers are repeated there, a panic has a stack.
 STRAY_LINES_AFTER_LAST_LINE = 8
+#: So often is a report judged out of turn, because its last line seems to have come.
+MOST_JUDGED_AT_ONCE = 8
 #: A panic after so many lines is a consequence of the report, not its continuation with the missing stack.
 LONG_ENOUGH = 22
 
@@ -92,6 +94,7 @@ class OpenReport:
         self._is_settled = False
         self._own = 0
         self._next_check = 0
+        self._judged_at_once = 0
         self.closed = self._row is not None and self._row.end is End.HEADER
 
     def takes(self, line: Line) -> bool:
@@ -192,8 +195,16 @@ class OpenReport:
         return self._strays >= allowed and self.settled()
 
     def settled(self, *, now: bool = False) -> bool:
-        """Whether the lines so far make a complete report; asked at growing lengths, as it reads them all."""
-        if not self._is_settled and (now or len(self._texts) >= self._next_check):
+        """Whether the lines so far make a complete report.
+
+        Args:
+            now: judge it at once. It is asked at growing lengths else, as it reads all the lines.
+        """
+        if self._is_settled:
+            return True
+        self._judged_at_once += now
+        at_once = now and self._judged_at_once <= MOST_JUDGED_AT_ONCE
+        if at_once or len(self._texts) >= self._next_check:
             self._next_check = len(self._texts) * 5 // 4 + 1
             verdict = self._judge()
             self._is_settled = not verdict.damage and not verdict.second_choice

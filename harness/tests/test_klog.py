@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from harness.klog import LogParser, is_kmemleak, parse, parse_kmemleak, parse_stream
+from harness.klog import LogParser, engine, is_kmemleak, parse, parse_kmemleak, parse_stream
 from harness.klog.formats import FAMILIES
 from harness.klog.parser import HINTS, MAX_LINE, MAX_REPORTS
 from harness.klog.prefix import split_prefix
@@ -313,6 +313,22 @@ class TestStreaming:
             assert parser.feed(b"x" * 100_000) == []
         assert parser.feed(b"BUG: not seen\n" + OOPS.encode())[0].title == OOPS_TITLE
         assert parse(b"x" * MAX_LINE + b"BUG: not seen\n") == ()
+
+    @pytest.mark.parametrize(
+        "line", ["=" * 40, "---[ end trace 0000000000000000 ]---", "FAULT_INJECTION: forcing a failure"]
+    )
+    def test_a_report_that_seems_to_end_again_and_again_is_not_judged_each_time(
+        self, line: str, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        judged: list[int] = []
+
+        def judge(start: engine.Beginning, lines: list[str], beyond: list[str]) -> engine.Verdict:
+            judged.append(len(lines))
+            return engine.Verdict(None, "", (), "", {}, "damaged")
+
+        monkeypatch.setattr(engine, "judge", judge)
+        parse(b"[ 1.0][ T1] BUG: KASAN: a\n" + f"[ 1.0][ T1] {line}\n".encode() * 3000)
+        assert len(judged) < 60
 
     def test_no_more_reports_than_anybody_would_read(self) -> None:
         assert len(parse(b"BUG: something\n" * (MAX_REPORTS + 10))) == MAX_REPORTS
