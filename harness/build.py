@@ -141,7 +141,8 @@ def build_kernel(kernel: Kernel, cache: Cache) -> BuiltKernel:
         UserError: an asked-for option did not survive, or the source is not to be had.
         LabError: the build failed; the message has the compiler's error.
     """
-    tree = source.resolve(kernel.source, cache, apart_from=kernel.modules)
+    companions = (folder for folders in kernel.companions.values() for folder in folders)
+    tree = source.resolve(kernel.source, cache, apart_from=(*kernel.modules, *companions))
     requests = requested_options(kernel)
     wanted_config = kconfig.render(requests)
     key = content_key(

@@ -81,12 +81,14 @@ class LabSession:
 
     def job(self, node: pytest.Item) -> Job:
         """The job of a test case on this session's kernel."""
+        image = node.get_closest_marker("image")
         return Job(
             case=_case_name(node, self.settings.project),
             kernel=self.settings.kernel,
             without=self.without,
             added=self.added,
-            image=self.settings.image,
+            image=image.args[0] if image else self.settings.image,
+            shared_folder=node.get_closest_marker("shared_folder") is not None,
             repetition=self.repetition,
             seed=self.seed,
         )
