@@ -107,6 +107,8 @@ def _package_archive(image: Image, cache: Cache) -> Path:
                 [
                     "mmdebstrap",
                     "--variant=extract",
+                    # Nothing is run in the image, so user namespaces are not needed; some hosts have none.
+                    *([] if os.geteuid() == 0 else ["--mode=chrootless"]),
                     f"--include={','.join(image.packages)}",
                     suite,
                     str(folder / "packages.tar"),

@@ -26,8 +26,8 @@ from harness.source_lines import with_source_lines
 _ALL_READ, _SOME_UNREADABLE = 0, 2
 _STANDARD_INPUT = "-"
 _CHUNK = 1 << 20
-#: kmemleak's file is read whole; a longer one is read like a log, record for record.
-_LARGEST_LEAK_FILE = 64 << 20
+#: kmemleak's file is read whole; a longer one is read like a log, record for record. So is a golden log, up to here.
+_LARGEST_WHOLE = 64 << 20
 #: Beside a console log in a folder of evidence (harness/judge.py, harness/lab.py).
 _REPEAT, _CONFIGURATION = "repeat.command", "kernel.config"
 
@@ -110,11 +110,11 @@ def _findings(stream: BinaryIO) -> tuple[Finding, ...]:
     """The findings of a kernel log or of /sys/kernel/debug/kmemleak, in the order of their reports."""
     data = stream.read(_CHUNK)
     if klog.is_kmemleak(_decoded(data[: data.rfind(b"\n") + 1])):
-        data += stream.read(_LARGEST_LEAK_FILE)
-        if len(data) < _LARGEST_LEAK_FILE and klog.is_kmemleak(text := _decoded(data)):
+        data += stream.read(_LARGEST_WHOLE)
+        if len(data) < _LARGEST_WHOLE and klog.is_kmemleak(text := _decoded(data)):
             return klog.parse_kmemleak(text)
-    if (expected := golden.read(data)) is not None:
-        return expected.findings
+    if golden.read(data) is not None and (whole := golden.read(data + stream.read(_LARGEST_WHOLE))):
+        return whole.findings
     parser = klog.LogParser()
     found = parser.feed(data)
     while data := stream.read(_CHUNK):

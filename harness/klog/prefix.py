@@ -16,23 +16,32 @@ from dataclasses import dataclass
 
 _ANSI = re.compile(r"\x1b(?:\[[0-9;?]{0,32}[ -/]{0,4}[@-~]|[()][0-9A-B]|[@-Z\\-_])")
 
-_STAMP = r"\[ *(?P<seconds>\d{1,12}\.\d{1,9})\](?: ?(?P<caller>\[ *[CT]\d+\]))?"
+#: With ``dmesg -d`` the time since the message before follows.
+_STAMP = r"\[ *(?P<seconds>\d{1,12}\.\d{1,9})(?: < *\d{1,12}\.\d{1,9}>)?\](?: ?(?P<caller>\[ *[CT]\d+\]))?"
+#: As a number, or as ``dmesg -x`` spells it: ``kern  :err   : ``.
+_LEVEL = r"(?:<\d+>|kern {1,4}:[a-z]{2,8} {0,4}: )?"
 
 _PRINTK = re.compile(
     r"(?:\*\* \d+ printk messages dropped \*\* )?"
-    r"(?:.* login: )?"
-    r"(?:<\d+>)?" + _STAMP + r" (?:[\w.-]+ kernel: )?"
+    r"(?:.* login: )?" + _LEVEL + _STAMP + r" (?:[\w.-]+ kernel: )?"
 )
 
 _MONTHS = r"(?:Jan|Feb|Mar|Apr|May|Jun|Jul|Aug|Sep|Oct|Nov|Dec)"
 _CLOCK = r"\d\d:\d\d:\d\d(?:[.,]\d+)?"
 
-#: ``dmesg -T``: [Sun Nov 22 13:49:27 2026] text
-_DMESG_T = re.compile(rf"(?:<\d+>)?\[\w{{3}} {_MONTHS} [ \d]\d {_CLOCK} \d{{4}}\](?P<caller>\[ *[CT]\d+\])? ")
+_ISO = rf"\d{{4}}-\d\d-\d\d[T ]{_CLOCK}"
 
-#: syslog and ``journalctl -k``: Nov 22 13:49:27 host kernel: text; also ISO dates, and printk's own stamp.
+#: ``dmesg -T``: [Sun Nov 22 13:49:27 2026] text; ``dmesg -e``: [Nov22 13:49] text, [  +0.000012] text;
+#: ``dmesg --time-format iso``: 2026-11-22T13:49:27,123456+01:00 text
+_DMESG = re.compile(
+    rf"{_LEVEL}(?:\[\w{{3}} {_MONTHS} [ \d]\d {_CLOCK} \d{{4}}\]|\[{_MONTHS}[ \d]\d \d\d:\d\d\]"
+    rf"|\[ *\+\d{{1,12}}\.\d{{1,9}}\]|{_ISO}[+-]\d\d:\d\d)(?P<caller>\[ *[CT]\d+\])? "
+)
+
+#: syslog and ``journalctl -k``: Nov 22 13:49:27 host kernel: text; also ISO dates, with the day of the week
+#: (``-o short-full``), seconds since 1970 (``-o short-unix``), and printk's own stamp.
 _JOURNAL = re.compile(
-    rf"(?:{_MONTHS} [ \d]\d {_CLOCK}|\d{{4}}-\d\d-\d\d[T ]{_CLOCK}\S*) "
+    rf"(?:{_MONTHS} [ \d]\d {_CLOCK}|(?:\w{{3}} )?{_ISO}(?: ?[A-Z]{{1,5}}|[+-][\d:]{{4,6}})?|\d{{9,12}}\.\d{{6}}) "
     r"[\w.:-]+ (?:kern\.\w+ )?kernel(?:\[\d*\])?: "
     rf"(?:{_STAMP} )?"
 )
@@ -86,7 +95,7 @@ def split_prefix(raw: bytes, start: int = 0) -> Line:
     if "\x1b" in text:
         text = _ANSI.sub("", text)
     end = start + len(raw)
-    for source, pattern in (("console", _PRINTK), ("dmesg", _DMESG_T), ("journal", _JOURNAL)):
+    for source, pattern in (("console", _PRINTK), ("journal", _JOURNAL), ("dmesg", _DMESG)):
         match = pattern.match(text)
         if match:
             groups = match.groupdict()

@@ -25,6 +25,10 @@ PATIENCE_COMPLETE, PATIENCE_INCOMPLETE = 5.0, 120.0
 #: So many lines that do not look like parts of a report end one whose last line is known, or is not, or one whose
 #: stack trace has no visible end yet.
 STRAY_LINES_BEFORE_LAST_LINE, STRAY_LINES, STRAY_LINES_IN_TRACE = 60, 1, 8
+#: ... or one that lacks something when its last line has come: registers are repeated there, a panic has a stack.
+STRAY_LINES_AFTER_LAST_LINE = 8
+#: So often is a report judged out of turn, because its last line seems to have come.
+MOST_JUDGED_AT_ONCE = 8
 #: A panic after so many lines is a consequence of the report, not its continuation with the missing stack.
 LONG_ENOUGH = 22
 
@@ -84,11 +88,13 @@ class OpenReport:
         self._last_own = 0
         self._strays = 0
         self._in_trace = False
+        self._past_end = False
         self._nmi = False
         self._console_lost = False
         self._is_settled = False
         self._own = 0
         self._next_check = 0
+        self._judged_at_once = 0
         self.closed = self._row is not None and self._row.end is End.HEADER
 
     def takes(self, line: Line) -> bool:
@@ -128,11 +134,7 @@ class OpenReport:
             Whether the line looks like a part of the report.
         """
         self._seen += 1
-        if (
-            any(stranger in line.text for stranger in STRANGERS)
-            or self._waited_too_long(line)
-            or self._is_stray(line)
-        ):
+        if self._runs_into_stranger(line) or self._waited_too_long(line) or self._is_stray(line):
             self.closed = True
             return False
         self._all_texts.append(line.text)
@@ -158,7 +160,14 @@ class OpenReport:
         elif not text or "</TASK>" in text:
             self._in_trace = False
         if _is_last_line(self._row, text):
-            self.closed = True
+            self.closed = self.settled(now=True)
+            self._past_end, self._strays = True, 0
+
+    def _runs_into_stranger(self, line: Line) -> bool:
+        """Whether a message with a stack of its own begins; without named callers what follows is unsure."""
+        return any(stranger in line.text for stranger in STRANGERS) and (
+            not self.header.caller or self.settled(now=True)
+        )
 
     def _is_forgotten(self) -> bool:
         return self._seen > MAX_LINES_SEEN or self._seen - self._last_own > MAX_LINES_WITHOUT
@@ -172,20 +181,30 @@ class OpenReport:
         return waited > PATIENCE_INCOMPLETE or self.settled()
 
     def _is_stray(self, line: Line) -> bool:
-        """Whether the report is complete and the line shows that it has ended."""
+        """Whether the line shows that the report has ended, which is complete or will not be any more."""
         if _AT_HOME.match(line.text):
             self._last_own = self._seen
             return False
         self._strays += 1
+        if self._past_end:
+            return self._strays > STRAY_LINES_AFTER_LAST_LINE
         known_end = self._row is not None and self._row.end not in (End.NOTHING, End.HEADER)
         allowed = STRAY_LINES_BEFORE_LAST_LINE if known_end else STRAY_LINES
         if self._in_trace:
             allowed = max(allowed, STRAY_LINES_IN_TRACE)
         return self._strays >= allowed and self.settled()
 
-    def settled(self) -> bool:
-        """Whether the lines so far make a complete report; asked at growing lengths, as it reads them all."""
-        if not self._is_settled and len(self._texts) >= self._next_check:
+    def settled(self, *, now: bool = False) -> bool:
+        """Whether the lines so far make a complete report.
+
+        Args:
+            now: judge it at once. It is asked at growing lengths else, as it reads all the lines.
+        """
+        if self._is_settled:
+            return True
+        self._judged_at_once += now
+        at_once = now and self._judged_at_once <= MOST_JUDGED_AT_ONCE
+        if at_once or len(self._texts) >= self._next_check:
             self._next_check = len(self._texts) * 5 // 4 + 1
             verdict = self._judge()
             self._is_settled = not verdict.damage and not verdict.second_choice

@@ -6,6 +6,7 @@ from __future__ import annotations
 import textwrap
 from collections.abc import Iterable, Sequence
 
+from harness.klog import engine
 from harness.model import Finding, FindingKind, Frame
 from harness.report.findings import clean, decoded_stacks, is_background, marks, named_stacks, place
 from harness.report.terminal import without_control_characters
@@ -82,9 +83,10 @@ def _summary(finding: Finding) -> str:
 
 
 def _telling(stack: Iterable[Frame]) -> Frame | None:
-    """The first frame of a module, else the first that is neither background nor inlined."""
+    """The first frame of a module, else the first that is no allocator's, else the first; none is background."""
     frames = [frame for frame in stack if not frame.inlined and not is_background(frame)]
-    return next((frame for frame in frames if frame.module), next(iter(frames), None))
+    callers = [frame for frame in frames if not engine.is_skipped(frame.function, ())]
+    return next((frame for frame in frames if frame.module), next(iter((*callers, *frames)), None))
 
 
 def _table(finding: Finding, configuration: str) -> str:

@@ -249,6 +249,11 @@ class TestParse:
         record = json.loads(harness_command("parse", "-", "--json").output)
         assert (record["file"], len(record["findings"])) == ("-", 1)
 
+    def test_a_golden_log_is_read_to_its_end(self, harness_command: HarnessCommand, tmp_path: Path) -> None:
+        noise = b"[    0.500000] nothing to see here\n" * 50_000
+        (tmp_path / "golden.log").write_bytes(b"TITLE: something\n\n" + noise + LOG.encode())
+        assert len(json.loads(harness_command("parse", tmp_path / "golden.log", "--json").output)["findings"]) == 1
+
     def test_kmemleaks_file_is_recognised_and_its_records_are_counted(
         self, harness_command: HarnessCommand, tmp_path: Path
     ) -> None:

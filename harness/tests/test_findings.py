@@ -7,7 +7,7 @@ import datetime
 from dataclasses import replace
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 from rich.console import Console
 
@@ -140,6 +140,12 @@ class TestMail:
             assert word in text
         assert "allocated in acquire() (fs/fscache/volume.c:233)" in " ".join(text.split())
 
+    def test_an_allocator_is_not_named_where_its_caller_is_known(self) -> None:
+        stack = (Frame("kmalloc_trace", 1, 2), Frame("alloc_inode", 3, 4))
+        text = " ".join(mail.document(replace(REPORT, allocated=stack, freed=stack[:1])).split())
+        assert "allocated in alloc_inode()." in text
+        assert "freed in kmalloc_trace()." in text
+
     def test_the_report_is_verbatim_and_prose_is_wrapped(self) -> None:
         before, _, after = mail.document(REPORT).partition("The report:\n\n")
         assert after == REPORT.text + "\n"
@@ -185,6 +191,7 @@ class TestHostileText:
         assert "<script" not in page
         assert "\x1b" not in page
 
+    @settings(max_examples=30)
     @given(st.text(), st.integers(1, 200))
     def test_any_text_at_any_width(self, text: str, width: int) -> None:
         shown(replace(REPORT, title=text, frames=(Frame(text, 1, 2, text, source=text),)), width=width)

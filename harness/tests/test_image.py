@@ -50,6 +50,15 @@ class TestSuccess:
         line = next(line for line in listing(image, "/lab").splitlines() if line.endswith(" init"))
         assert line.split()[3:5] == ["0", "0"]
 
+    def test_neither_root_nor_user_namespaces_are_needed(
+        self, project: Path, cache: Cache, fake_program: Fake, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        refusal = "case \"$*\" in *--mode=chrootless*) ;; *) echo 'E: unable to pick chroot mode'; exit 1;; esac"
+        first, _, rest = MMDEBSTRAP.partition("\n")
+        fake_program("mmdebstrap", f"{first}\n{refusal}\n{rest}")
+        monkeypatch.setattr("os.geteuid", lambda: 1000)
+        assert " init" in listing(built(project, cache), "/lab")
+
     def test_the_scratch_disk_has_the_size_asked_for(self, project: Path, cache: Cache) -> None:
         assert built(project, cache).scratch.stat().st_size == 64 << 20
 

@@ -8,10 +8,11 @@ from pathlib import Path
 
 import pytest
 
-from harness.klog import LogParser, is_kmemleak, parse, parse_kmemleak, parse_stream
+from harness.klog import LogParser, engine, is_kmemleak, parse, parse_kmemleak, parse_stream
 from harness.klog.formats import FAMILIES
 from harness.klog.parser import HINTS, MAX_LINE, MAX_REPORTS
 from harness.klog.prefix import split_prefix
+from harness.klog.report import STRAY_LINES_AFTER_LAST_LINE
 from harness.klog.rustnames import readable
 from harness.klog.schema import End
 from harness.klog.stack import parse_frame, parse_pointer, title_functions
@@ -53,6 +54,14 @@ class TestPrefixes:
             (b"debian login: [    1.500000] text", "console", 1.5),
             (b"** 12 printk messages dropped ** [    1.500000] text", "console", 1.5),
             (b"[Sun Nov 22 13:49:27 2026] text", "dmesg", None),
+            (b"kern  :err   : [Sun Nov 22 13:49:27 2026] text", "dmesg", None),
+            (b"kern  :err   : [    1.500000] text", "console", 1.5),
+            (b"[    1.500000 <    0.000012>] text", "console", 1.5),
+            (b"[Nov22 13:49] text", "dmesg", None),
+            (b"[  +0.000012] text", "dmesg", None),
+            (b"2026-11-22T13:49:27,123456+01:00 text", "dmesg", None),
+            (b"Sun 2026-11-22 13:49:27 CET guest kernel: text", "journal", None),
+            (b"1795351767.123456 guest kernel: text", "journal", None),
             (b"Nov 22 13:49:27 guest kernel: text", "journal", None),
             (b"Nov  2 13:49:27 guest kern.err kernel: [    1.500000][  T42] text", "journal[T42]", 1.5),
             (b"2026-11-22T13:49:27.123456+00:00 guest kernel: text", "journal", None),
@@ -201,6 +210,15 @@ class TestFindings:
         assert (first.task, second.task) == ("umount/301", "mount/301")
         assert (first.corrupted, second.corrupted) == (False, False)
 
+    @pytest.mark.parametrize(("caller", "goes_on"), [("[  T42]", True), ("", False)])
+    def test_only_where_the_log_names_callers_does_a_report_go_on_after_a_message_with_a_stack(
+        self, caller: str, goes_on: bool
+    ) -> None:
+        lines = OOPS.splitlines()
+        mixed = [*lines[:2], "[    1.000011] FAULT_INJECTION: forcing a failure.", *lines[2:]]
+        log = "\n".join(line.replace("] ", f"]{caller} ", 1) for line in mixed)
+        assert (parse(log.encode())[0].title == OOPS_TITLE) == goes_on
+
     def test_copy_by_syslog_is_not_a_second_finding(self) -> None:
         copy = "".join(f"Nov 22 13:49:27 guest kernel: {line}\n" for line in OOPS.splitlines())
         assert len(parse((OOPS + copy).encode())) == 1
@@ -258,6 +276,19 @@ class TestStreaming:
         lines.insert(at, b"[   12.000950] systemd[1]: Started a session.\n")
         assert parse(b"".join(lines))[0].frames[-1].function == "erofs_fscache_read_folio"
 
+    def test_registers_that_are_repeated_after_the_last_line_replace_lost_ones(self) -> None:
+        head, pointer, tail = OOPS.partition(
+            "[    1.000040] RIP: 0010:cachefiles_ondemand_read+0x12/0x34 [cachefiles]\n"
+        )
+        (finding,) = parse((head + tail + pointer).encode())
+        assert (finding.title, finding.corrupted) == (OOPS_TITLE, False)
+
+    def test_a_damaged_report_takes_only_a_few_lines_after_its_last_one(self) -> None:
+        lost = "".join(line for line in OOPS.splitlines(keepends=True) if "+0x" not in line)
+        (finding,) = parse((lost + "[    1.000100] systemd[1]: Started a session.\n" * 100).encode())
+        assert finding.corrupted
+        assert finding.text.count("Started a session") == STRAY_LINES_AFTER_LAST_LINE
+
     def test_report_does_not_wait_for_ever(self) -> None:
         parser = LogParser()
         parser.feed(OOPS.encode().rpartition(b"[    1.000090]")[0])
@@ -282,6 +313,22 @@ class TestStreaming:
             assert parser.feed(b"x" * 100_000) == []
         assert parser.feed(b"BUG: not seen\n" + OOPS.encode())[0].title == OOPS_TITLE
         assert parse(b"x" * MAX_LINE + b"BUG: not seen\n") == ()
+
+    @pytest.mark.parametrize(
+        "line", ["=" * 40, "---[ end trace 0000000000000000 ]---", "FAULT_INJECTION: forcing a failure"]
+    )
+    def test_a_report_that_seems_to_end_again_and_again_is_not_judged_each_time(
+        self, line: str, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        judged: list[int] = []
+
+        def judge(start: engine.Beginning, lines: list[str], beyond: list[str]) -> engine.Verdict:
+            judged.append(len(lines))
+            return engine.Verdict(None, "", (), "", {}, "damaged")
+
+        monkeypatch.setattr(engine, "judge", judge)
+        parse(b"[ 1.0][ T1] BUG: KASAN: a\n" + f"[ 1.0][ T1] {line}\n".encode() * 3000)
+        assert len(judged) < 60
 
     def test_no_more_reports_than_anybody_would_read(self) -> None:
         assert len(parse(b"BUG: something\n" * (MAX_REPORTS + 10))) == MAX_REPORTS
