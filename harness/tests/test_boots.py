@@ -63,27 +63,27 @@ RENDEZVOUS = """
 from harness.provoke import Process, rendezvous
 
 def test_one_waits_for_the_other(guest):
-    with rendezvous(guest, "uptime_proc_show", "loadavg_proc_show", passing_task="cat") as (held, passed):
+    with rendezvous(guest, "uptime_proc_show", "version_proc_show", passing_task="cat") as (held, passed):
         reader = Process(guest, "cat", "/proc/uptime")
         held.wait_for_visitor()
-        guest.run("head -n 1 /proc/loadavg")  # another task
+        guest.run("head -n 1 /proc/version")  # another task
         assert passed.count("hits") > 0
         assert (held.count("inside"), passed.count("passed")) == (1, 0)
-        guest.run("cat /proc/loadavg")
+        guest.run("cat /proc/version")
         assert reader.ends_within(10)
         guest.run("cat /proc/uptime")  # no more waiting
         assert (held.count("passed"), held.count("inside")) == (2, 0)
     folder = "/sys/kernel/debug/lab_delay"
-    script = f"echo 'function=uptime_proc_show ms=0 until=loadavg_proc_show' >{folder}/add"
+    script = f"echo 'function=uptime_proc_show ms=0 until=version_proc_show' >{folder}/add"
     assert "No such file" in guest.try_run(script).errors
-    with rendezvous(guest, "uptime_proc_show", "loadavg_proc_show") as (held, passed):
+    with rendezvous(guest, "uptime_proc_show", "version_proc_show") as (held, passed):
         reader = Process(guest, "cat", "/proc/uptime")
         held.wait_for_visitor()
-        guest.run(f"echo loadavg_proc_show >{folder}/remove; cat /proc/loadavg")
+        guest.run(f"echo version_proc_show >{folder}/remove; cat /proc/version")
         assert held.count("inside") == 1
         held.release()
         assert reader.ends_within(10)
-        guest.run(f"echo 'function=loadavg_proc_show ms=0' >{folder}/add")
+        guest.run(f"echo 'function=version_proc_show ms=0' >{folder}/add")
 """
 
 
