@@ -110,19 +110,19 @@ def build_environment(cache: Cache) -> dict[str, str]:
 
 
 def sanitizer_environment(unsanitized: Sequence[str]) -> dict[str, str]:
-    """Environment of a kernel build that keeps KASAN's checks out of some folders.
+    """Environment of a kernel build that keeps KASAN's checks out of some folders and objects.
 
     ``scripts/Makefile.lib`` leaves an object unchecked where ``KASAN_SANITIZE`` is ``n``, and make
-    expands a variable of its environment anew in each folder, whose name is ``$(obj)``. Makefiles
-    that set the variable themselves keep the last word.
+    expands a variable of its environment anew for each object, whose name is ``$(obj)/$(basetarget).o``.
+    Makefiles that set the variable themselves keep the last word.
 
     Args:
-        unsanitized: folders relative to the source tree.
+        unsanitized: folders, and objects (``*.o``), relative to the source tree.
     """
     if not unsanitized:
         return {}
-    patterns = " ".join(f"{folder}/%" for folder in unsanitized)
-    return {"KASAN_SANITIZE": f"$(if $(filter {patterns},$(obj)/),n)"}
+    patterns = " ".join(name if name.endswith(".o") else f"{name}/%" for name in unsanitized)
+    return {"KASAN_SANITIZE": f"$(if $(filter {patterns},$(obj)/$(basetarget).o),n)"}
 
 
 def compiler_identity() -> str:

@@ -6,6 +6,7 @@ from __future__ import annotations
 import contextlib
 import io
 import logging
+import secrets
 import select
 import shlex
 import socket
@@ -35,6 +36,8 @@ logging.getLogger("paramiko").setLevel(logging.CRITICAL)
 
 _KMEMLEAK = "/sys/kernel/debug/kmemleak"
 _CHUNK = 65536
+#: As much as testcases/guest/programs/become-unique.c reads.
+_ENTROPY_BYTES = 64
 #: From the breaking of the SSH connection to the news that the guest has stopped.
 _STOPPING_SECONDS = 3.0
 
@@ -102,13 +105,17 @@ class Keys:
         return paramiko.Ed25519Key.from_private_key(io.StringIO(pem.decode()))
 
     def seed(self) -> bytes:
-        """The tar archive that the guest unpacks over its root at boot."""
+        """The tar archive that the guest unpacks over its root: keys, and entropy for it alone.
+
+        It has always the same size, because a restored machine remembers that of its disks.
+        """
         authorized = self.user.public_key().public_bytes(
             serialization.Encoding.OpenSSH, serialization.PublicFormat.OpenSSH
         )
         files = {
             "root/.ssh/authorized_keys": authorized + b"\n",
             "etc/dropbear/host_key": _dropbear_key(self.host),
+            "run/entropy": secrets.token_bytes(_ENTROPY_BYTES),
         }
         return tar_archive(files)
 

@@ -201,7 +201,7 @@ class Kernel:
         fragments: Kconfig fragments, merged in this order on top of tinyconfig.
         modules: folders of the modules under test, relative to the source tree.
         moved: beginnings of paths that differ from those in Linux 6.1, which fixes name: old to new.
-        unsanitized: folders, relative to the source tree, that are compiled without KASAN's checks.
+        unsanitized: folders and objects, relative to the source tree, that are compiled without KASAN's checks.
         companions: module folders that are built only when a test case asks for them, by the name it asks with.
         objects: compile steps of one full build, for the progress display only.
     """
@@ -402,6 +402,7 @@ class Result:
         accelerator: ``kvm`` or ``tcg``.
         machine: QEMU machine type.
         boot_attempts: 2 where the guest did not come up at first.
+        start: how it came up: ``restored`` from a saved machine, or ``booted``; empty where it did not.
     """
 
     case: str
@@ -425,6 +426,7 @@ class Result:
     accelerator: str = ""
     machine: str = ""
     boot_attempts: int = 0
+    start: str = ""
 
 
 @dataclass(frozen=True)

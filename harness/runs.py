@@ -7,6 +7,7 @@ file beside it that is then renamed: a run that is killed leaves what it had.
 
 from __future__ import annotations
 
+import bisect
 import contextlib
 import os
 import secrets
@@ -26,8 +27,6 @@ class RunFolder:
 
     Attributes:
         path: the folder, which exists.
-        results: what was recorded so far.
-        proofs: what was proven so far.
     """
 
     def __init__(self, project: Path) -> None:
@@ -41,8 +40,8 @@ class RunFolder:
             link.replace(runs / "latest")
         except OSError as error:
             raise disk_trouble(error, runs) from error
-        self.results: list[Result] = []
-        self.proofs: list[Proof] = []
+        self._results: list[tuple[int, Result]] = []
+        self._proofs: list[tuple[int, Proof]] = []
 
     @property
     def junit(self) -> Path:
@@ -54,14 +53,30 @@ class RunFolder:
         """The report for people."""
         return self.path / "report.html"
 
-    def record(self, result: Result, session: Session) -> None:
-        """Add a result and write all files."""
-        self.results.append(result)
+    @property
+    def results(self) -> list[Result]:
+        """What was recorded so far, in the order of the places."""
+        return [result for _, result in self._results]
+
+    @property
+    def proofs(self) -> list[Proof]:
+        """What was proven so far, in the order of the places."""
+        return [proof for _, proof in self._proofs]
+
+    def record(self, result: Result, session: Session, place: int = 0) -> None:
+        """Add a result and write all files.
+
+        Args:
+            result: what became of a job.
+            session: what holds for all results.
+            place: where it belongs among the others, whichever is done first.
+        """
+        bisect.insort(self._results, (place, result), key=_place)
         self.write(session)
 
-    def record_proof(self, proof: Proof, session: Session) -> None:
-        """Add a proof and write all files."""
-        self.proofs.append(proof)
+    def record_proof(self, proof: Proof, session: Session, place: int = 0) -> None:
+        """Add a proof and write all files; the arguments are those of :meth:`record`."""
+        bisect.insort(self._proofs, (place, proof), key=_place)
         self.write(session)
 
     def write(self, session: Session, trouble: str = "") -> None:
@@ -81,6 +96,10 @@ class RunFolder:
                 _replace(self.path / name, text)
         except OSError as error:
             raise disk_trouble(error, self.path) from error
+
+
+def _place(entry: tuple[int, object]) -> int:
+    return entry[0]
 
 
 def _replace(file: Path, text: str) -> None:
