@@ -16,7 +16,7 @@ from harness.provoke.cache import (
     wait_until_no_cache,
 )
 from harness.provoke.daemon import OndemandDaemon
-from harness.provoke.delay import Delay, delay
+from harness.provoke.delay import Delay, delay, rendezvous
 from harness.provoke.disk import Room, SmallDisk
 from harness.provoke.freeze import frozen
 from harness.provoke.fscache_state import (
@@ -56,6 +56,7 @@ __all__ = [
     "in_background",
     "mount_command",
     "mount_scratch",
+    "rendezvous",
     "wait_until",
     "wait_until_no_cache",
     "wait_until_no_cookies",

@@ -45,7 +45,14 @@ class Delay:
 
 @contextlib.contextmanager
 def delay(
-    guest: Guest, function: str, *, milliseconds: int, times: int = 0, task: str = "", how: str = "sleep"
+    guest: Guest,
+    function: str,
+    *,
+    milliseconds: int,
+    times: int = 0,
+    task: str = "",
+    how: str = "sleep",
+    until: str = "",
 ) -> Iterator[Delay]:
     """Delay tasks at the entry of a kernel function, for the time of a ``with`` block.
 
@@ -59,11 +66,14 @@ def delay(
         times: how many calls are delayed, 0 for all.
         task: only tasks whose name matches this pattern, empty for all.
         how: ``sleep`` lets others run, ``spin`` keeps the processor with interrupts off.
+        until: a function that there is a delay on, perhaps of 0 ms; a task that has passed it ends the delay.
     """
     guest.load_lab_module("lab_delay")
     words = [f"function={function}", f"ms={milliseconds}", f"times={times}", f"how={how}"]
     if task:
         words.append(f"comm={task}")
+    if until:
+        words.append(f"until={until}")
     guest.run(f"echo {shlex.quote(' '.join(words))} >{_FOLDER}/add")
     probe = Delay(guest, function)
     try:
@@ -73,3 +83,27 @@ def delay(
             hits = probe.count("hits")
             guest.path_counters[function] = guest.path_counters.get(function, 0) + hits
             guest.run(f"echo {shlex.quote(function)} >{_FOLDER}/remove")
+
+
+@contextlib.contextmanager
+def rendezvous(
+    guest: Guest, waiting: str, passing: str, *, task: str = "", passing_task: str = ""
+) -> Iterator[tuple[Delay, Delay]]:
+    """Give two tasks an order: one waits at the entry of a kernel function until the other has passed another one.
+
+    It is the order of the first time only: once somebody has passed, nobody waits.
+
+    Args:
+        guest: a booted guest.
+        waiting: the function that is entered second.
+        passing: the function that is entered first.
+        task: only tasks whose name matches this pattern wait, empty for all.
+        passing_task: only tasks whose name matches this pattern are waited for.
+    """
+    # The longest that the module takes: a test case that gets the order wrong ends by its own deadlines.
+    longest = 600_000
+    with (
+        delay(guest, passing, milliseconds=0, task=passing_task) as passed,
+        delay(guest, waiting, milliseconds=longest, task=task, until=passing) as held,
+    ):
+        yield held, passed

@@ -20,6 +20,8 @@ from pathlib import Path
 
 #: Modules under test of the fake kernel, in the order of their dependencies.
 FOLDERS = ("fs/netfs", "fs/fscache", "fs/cachefiles", "fs/erofs")
+#: Its companions, which have one name together.
+COMPANIONS = ("net/sunrpc", "fs/nfs")
 RELEASE = "6.1.0-fake"
 
 
@@ -138,6 +140,8 @@ _FILES = {
     "fs/cachefiles/cache.c": _CACHEFILES,
     "fs/cachefiles/daemon.c": "int cachefiles_daemon_open(void)\n{\n\treturn 0;\n}\n",
     "fs/erofs/super.c": "int erofs_one(void)\n{\n\treturn 1;\n}\n",
+    "net/sunrpc/clnt.c": "int sunrpc_one(void)\n{\n\treturn 1;\n}\n",
+    "fs/nfs/inode.c": "int nfs_one(void)\n{\n\treturn 1;\n}\n",
     "mm/slab.c": "int slab_one;\n",
 }
 

@@ -9,7 +9,7 @@ from __future__ import annotations
 import textwrap
 from pathlib import Path
 
-from harness.tests.fake_kernel_tree import FOLDERS, LOST_PUT
+from harness.tests.fake_kernel_tree import COMPANIONS, FOLDERS, LOST_PUT
 
 #: The names of what the project has.
 KERNEL = "fake"
@@ -90,6 +90,7 @@ def kernel_facts(tree: Path) -> str:
         source: {{tree: "{tree}"}}
         fragments: [base]
         modules: [{", ".join(FOLDERS)}]
+        companions: {{nfs: [{", ".join(COMPANIONS)}]}}
         objects: 4
         """
     )

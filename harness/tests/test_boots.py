@@ -60,6 +60,32 @@ def test_it(guest):
     result = guest.try_run("echo 'function=no_such_function ms=0' >/sys/kernel/debug/lab_delay/add")
     assert "No such file" in result.errors
 """
+RENDEZVOUS = """
+from harness.provoke import Process, rendezvous
+
+def test_one_waits_for_the_other(guest):
+    with rendezvous(guest, "uptime_proc_show", "version_proc_show", passing_task="cat") as (held, passed):
+        reader = Process(guest, "cat", "/proc/uptime")
+        held.wait_for_visitor()
+        guest.run("head -n 1 /proc/version")  # another task
+        assert passed.count("hits") > 0
+        assert (held.count("inside"), passed.count("passed")) == (1, 0)
+        guest.run("cat /proc/version")
+        assert reader.ends_within(10)
+        guest.run("cat /proc/uptime")  # no more waiting
+        assert (held.count("passed"), held.count("inside")) == (2, 0)
+    folder = "/sys/kernel/debug/lab_delay"
+    script = f"echo 'function=uptime_proc_show ms=0 until=version_proc_show' >{folder}/add"
+    assert "No such file" in guest.try_run(script).errors
+    with rendezvous(guest, "uptime_proc_show", "version_proc_show") as (held, passed):
+        reader = Process(guest, "cat", "/proc/uptime")
+        held.wait_for_visitor()
+        guest.run(f"echo version_proc_show >{folder}/remove; cat /proc/version")
+        assert held.count("inside") == 1
+        held.release()
+        assert reader.ends_within(10)
+        guest.run(f"echo 'function=version_proc_show ms=0' >{folder}/add")
+"""
 
 
 @pytest.fixture
@@ -177,6 +203,12 @@ def test_a_probe_that_cannot_be_set_leaks_nothing(harness: Callable[..., Any], p
     (project / "testcases/test_probe.py").write_text(REFUSED_PROBE)
     finished = harness("run", "testcases/test_probe.py")
     assert finished.returncode == 0, finished.stderr
+
+
+def test_a_task_waits_for_another_one(harness: Callable[..., Any], project: Path) -> None:
+    (project / "testcases/test_rendezvous.py").write_text(RENDEZVOUS)
+    finished = harness("run", "testcases/test_rendezvous.py")
+    assert finished.returncode == 0, finished.stdout + finished.stderr
 
 
 def test_a_shell_runs_a_script_and_tells_what_the_kernel_reported(harness: Callable[..., Any]) -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable, Iterator
+from dataclasses import replace
 from pathlib import Path
 from unittest import mock
 
@@ -336,6 +337,26 @@ class TestGuest:
         seen: list[str] = []
         run(lambda booted: seen.append(booted.run("workload")))
         assert len(seen[0]) == 1_100_000
+
+    def test_a_shared_folder_is_the_guests_own_and_asked_for(self, run: RunWorkload) -> None:
+        folders: list[Path] = []
+
+        def work(booted: Guest) -> None:
+            (booted.shared_folder / "file").write_text("served")
+            folders.append(booted.shared_folder)
+
+        result = run(work, replace(JOB, shared_folder=True))
+        assert (result.outcome, result.shared_folder) == (Outcome.PASS, True)
+        assert f"path={folders[0]}" in (Path(result.evidence) / "qemu.command").read_text()
+        assert not folders[0].exists()
+        refused = run(lambda booted: booted.shared_folder)
+        assert (refused.outcome, "no shared folder" in refused.message) == (Outcome.LAB_ERROR, True)
+
+    def test_companions_are_unpacked_and_loaded(self, run: RunWorkload, qemu: FakeQemu) -> None:
+        qemu.play(Boot(replies=(Reply("modprobe -a nfs sunrpc$", errors="no such device", status=1),)))
+        result = run(lambda booted: booted.load_companions("nfs"))
+        assert result.outcome is Outcome.LAB_ERROR
+        assert "the companions nfs do not load: no such device" in result.message
 
     def test_an_unknown_lab_module_is_named_with_the_known_ones(self) -> None:
         machine = mock.Mock(spec=VirtualMachine, console=None)

@@ -16,7 +16,14 @@ from harness.cache import Cache
 from harness.errors import LabError, UserError
 from harness.lab import Lab, Settings
 from harness.model import Fix, Kernel
-from harness.modules import PLAIN, ModuleSet, Variation, build_lab_modules, build_modules_under_test
+from harness.modules import (
+    PLAIN,
+    ModuleSet,
+    Variation,
+    build_companions,
+    build_lab_modules,
+    build_modules_under_test,
+)
 from harness.tests.conftest import Ground
 from harness.tests.fake_kernel_tree import RELEASE, edit
 from harness.tests.fake_project import FIX, KERNEL
@@ -147,6 +154,45 @@ class TestVariant:
     ) -> None:
         with pytest.raises(UserError, match=r"mm/slab\.c is in none of the modules under test"):
             build_modules_under_test(built, Variation((replace(fix, files=("mm/slab.c",)),)), cache)
+
+
+class TestCompanions:
+    def test_the_guest_gets_them_beside_the_modules_under_test_without_an_index(
+        self, built: BuiltKernel, cache: Cache
+    ) -> None:
+        companions = build_companions(built, "nfs", cache)
+        with tarfile.open(companions.archive) as archive:
+            files = {entry.name for entry in archive.getmembers() if entry.isfile()}
+        assert files == {f"lib/modules/{RELEASE}/nfs/{name}.ko" for name in ("nfs", "sunrpc")}
+        assert [file.stem for file in companions.files] == ["nfs", "sunrpc"]
+
+    def test_they_are_built_once_against_the_modules_under_test(
+        self, built: BuiltKernel, cache: Cache, made_targets: MadeTargets
+    ) -> None:
+        first = build_companions(built, "nfs", cache)
+        assert build_companions(built, "nfs", cache) == first
+        assert made_targets().count("modules") == 2
+
+    def test_an_edit_builds_them_again_and_no_kernel(
+        self, built: BuiltKernel, cache: Cache, tree: Path, made_targets: MadeTargets
+    ) -> None:
+        build_companions(built, "nfs", cache)
+        edit(tree / "fs/nfs/inode.c", "int nfs_two(void)\n{\n\treturn 2;\n}\n")
+        again = build_companions(build_kernel(built.kernel, cache), "nfs", cache)
+        assert calls(module_of(again, "nfs"), "nfs_two")
+        assert "bzImage" not in made_targets()
+
+    def test_an_edit_of_the_modules_under_test_leaves_them_alone(
+        self, built: BuiltKernel, cache: Cache, tree: Path
+    ) -> None:
+        first = build_companions(built, "nfs", cache)
+        edit(tree / "fs/erofs/super.c", "int erofs_two(void)\n{\n\treturn 2;\n}\n")
+        assert build_companions(build_kernel(built.kernel, cache), "nfs", cache) == first
+
+    def test_an_unknown_name_is_refused_with_the_known_ones(self, built: BuiltKernel, cache: Cache) -> None:
+        with pytest.raises(UserError, match=r"no companions named 'smb' \(known: nfs\)") as caught:
+            build_companions(built, "smb", cache)
+        assert "companions" in caught.value.next_step
 
 
 class TestLabModules:

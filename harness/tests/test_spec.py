@@ -34,6 +34,9 @@ class TestKernels:
         source = spec.load_kernel(project, "packaged").source
         assert (source.kind, source.where) == (SourceKind.DEBIAN_PACKAGE, "linux-source-6.1")
 
+    def test_companions_have_a_name_together(self, project: Path) -> None:
+        assert spec.load_kernel(project, KERNEL).companions == {"nfs": ("net/sunrpc", "fs/nfs")}
+
     def test_an_unknown_kernel_is_refused_with_the_known_ones(self, project: Path) -> None:
         with pytest.raises(UserError, match="no kernel named 'six'") as caught:
             spec.load_kernel(project, "six")
@@ -58,6 +61,8 @@ class TestKernels:
             ("source: {tree: a}\nfragments: base\nmodules: [fs]\n", "key 'fragments': .*list.*found 'base'"),
             ("source: {tree: a}\nfragments: [base]\n", "key 'modules': Field required"),
             ("source: {tree: a}\nfragments: [base]\nmodules: [fs]\nobjects: -1\n", "key 'objects'.*found -1"),
+            ("source: {tree: a}\nfragments: [base]\nmodules: [fs]\ncompanions: {9p: []}\n", r"key 'companions\.9p'"),
+            ("source: {tree: a}\nfragments: [base]\nmodules: [fs]\ncompanions: [fs/9p]\n", "key 'companions'"),
             ("source: {tree: a}\nfragments: [base]\nmodules: [fs]\nmoduls: []\n", "key 'moduls': Extra"),
         ],
     )

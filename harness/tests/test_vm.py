@@ -65,6 +65,14 @@ class TestQemuCommand:
             "id=scratch,file=/cache/scratch.ext4,format=raw,if=none,snapshot=on",
         ]
 
+    @pytest.mark.parametrize(("machine", "bus"), [(Machine.MICROVM, "device"), (Machine.Q35, "pci")])
+    def test_a_shared_folder_is_there_only_where_it_is_asked_for(self, machine: Machine, bus: str) -> None:
+        shape, sockets = replace(EMULATED, machine=machine), Path("/tmp/lab-1")
+        words = qemu_command(shape, Path("/cache/bzImage"), DISKS, sockets, share=Path("/tmp/share"))
+        assert value(words, "-fsdev") == "local,id=share,path=/tmp/share,security_model=none"
+        assert f"virtio-9p-{bus},fsdev=share,mount_tag=share" in words
+        assert "-fsdev" not in command(shape)
+
     def test_the_guest_is_reached_on_loopback_only_and_reaches_nobody(self) -> None:
         net = value(command(EMULATED), "-netdev")
         assert "restrict=on" in net

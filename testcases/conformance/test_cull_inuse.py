@@ -51,6 +51,9 @@ def test_what_is_in_use_stays(guest: Guest) -> None:
     for path in (f"cache/{volume}/@00", f"cache/{volume}", "cache", "graveyard"):
         said = guest.try_run(f"rmdir {directory}/{path}").errors
         assert (path, "Device or resource busy" in said) == (path, True)
+    # Against anything else the mark does not protect: neither folders nor files.
+    for path in (f"{volume}/@00", used):
+        guest.run(f"cd {directory}/cache && mv {path} elsewhere && mv elsewhere {path}")
     assert object_files(guest, directory) == [unused, used]
     assert guest.run("echo 3 >/proc/sys/vm/drop_caches; md5sum </m/data") == content
 

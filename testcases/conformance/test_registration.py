@@ -11,10 +11,13 @@ from harness.provoke import (
     CacheState,
     CookieState,
     OndemandDaemon,
+    Process,
+    delay,
     erofs_image,
     fscache_state,
     mount_command,
     mount_scratch,
+    wait_until,
     wait_until_no_cache,
     wait_until_no_cookies,
 )
@@ -106,6 +109,43 @@ def test_a_cache_lives_as_long_as_the_device_or_an_anonymous_fd(guest: Guest) ->
     wait_until_no_cache(guest)
 
 
+def test_the_states_of_a_cache(guest: Guest) -> None:
+    directory = mount_scratch(guest)
+
+    def state() -> CacheState:
+        (cache,) = fscache_state(guest).caches
+        return cache.state
+
+    with delay(guest, "fscache_add_cache", milliseconds=600_000) as binding:
+        script = f"exec 3<>/dev/cachefiles; echo dir {directory} >&3; echo bind >&3; exec sleep 10000"
+        holder = Process(guest, "sh", "-c", script)
+        binding.wait_for_visitor()
+        assert state() is CacheState.PREPARING
+        binding.release()
+        wait_until(guest, f"grep -q sleep /proc/{holder.pid}/comm")
+        assert state() is CacheState.ACTIVE
+
+    with delay(guest, "fscache_relinquish_cache", milliseconds=600_000) as withdrawing:
+        holder.kill()
+        withdrawing.wait_for_visitor()
+        assert state() is CacheState.WITHDRAWN
+        withdrawing.release()
+        wait_until_no_cache(guest)
+
+    # What should not be in a cache, such as a mount point, is taken for an error of the disk. That is the end of
+    # the cache: nothing works but closing it.
+    daemon = OndemandDaemon(guest, directory, {})
+    guest.run(f"mkdir {directory}/cache/odd && mount -t tmpfs odd {directory}/cache/odd")
+    assert daemon.tell("cull", "cache/odd")["error"] == "EIO"
+    assert state() is CacheState.GOT_IO_ERROR
+    assert "I/O Error: Mountpoint in cache" in guest.run("dmesg")
+    for command in ("cull odd", "inuse odd", "tag one", "brun 10%"):
+        assert (command, daemon.tell("command", command)["error"]) == (command, "EIO")
+    daemon.stop()
+    wait_until_no_cache(guest)
+    guest.run(f"umount {directory}/cache/odd")
+
+
 def test_what_a_cache_cannot_be_made_of_is_refused(guest: Guest) -> None:
     directory = mount_scratch(guest)
     guest.run(
@@ -132,6 +172,8 @@ def test_what_a_cache_cannot_be_made_of_is_refused(guest: Guest) -> None:
         ("cull name", "EIO"),  # not bound yet
         ("dir", "EINVAL"),
         (f"dir {directory}", "EEXIST"),  # --dir was the first
+        ("secctx", "EINVAL"),
+        ("secctx label", "EOPNOTSUPP"),  # these kernels have no security module
         ("tag", "EINVAL"),
         ("tag one", ""),
         ("tag two", "EEXIST"),

@@ -5,6 +5,7 @@
  * /sys/kernel/debug/lab_delay/add takes a line
  *
  *	function=NAME ms=N [times=N] [skip=N] [comm=PATTERN] [pid=N] [module=NAME] [how=spin|sleep]
+ *	[until=NAME]
  *
  * and puts a kprobe on NAME. A task that enters it and matches is delayed by N
  * milliseconds before the first instruction. testcases/guest/README.md has the
@@ -18,6 +19,10 @@
  * can sleep where the function could. It then returns to the breakpoint, which
  * is hit a second time and lets the task pass. A visit in the table below says
  * which of the two hits it is.
+ *
+ * until=NAME is a rendezvous: the delay ends when a task has passed the probe
+ * on that function. The waiting side looks every tick; nobody is woken from
+ * inside a breakpoint.
  *
  * The module of a probed function can be unloaded: a kprobe holds no reference
  * to it, and the kernel marks the probe "gone".
@@ -63,6 +68,7 @@ enum lab_delay_how {
 struct lab_delay_spec {
 	char function[KSYM_NAME_LEN];
 	char module[MODULE_NAME_LEN];
+	char until[KSYM_NAME_LEN];		/* empty: nobody is waited for */
 	char comm[LAB_DELAY_PATTERN_MAX];	/* empty: every task */
 	pid_t pid;				/* 0: every task */
 	unsigned int ms;
@@ -77,6 +83,7 @@ struct lab_delay_probe {
 	struct lab_delay_spec spec;
 	char symbol[MODULE_NAME_LEN + KSYM_NAME_LEN];
 	struct dentry *dir;
+	struct lab_delay_probe *partner;	/* whom "until" names; NULL when its probe has gone */
 	wait_queue_head_t wait;
 	atomic_t releases;			/* a delay ends when this changes */
 	bool removing;				/* let everybody pass */
@@ -85,6 +92,7 @@ struct lab_delay_probe {
 	atomic64_t matched;
 	atomic64_t delayed;
 	atomic64_t slept;			/* of the delayed ones; the others spun */
+	atomic64_t passed;			/* matched, and not delayed any more */
 	atomic64_t inside;
 	atomic64_t max_parallel;
 	atomic64_t total_ms;
@@ -105,9 +113,23 @@ static struct dentry *lab_delay_dir;
 
 /* ---- the delay itself ---- */
 
+static bool lab_delay_partner_passed(struct lab_delay_probe *probe)
+{
+	struct lab_delay_probe *partner;
+	bool passed;
+
+	rcu_read_lock();
+	partner = READ_ONCE(probe->partner);
+	passed = partner && atomic64_read(&partner->passed);
+	rcu_read_unlock();
+	return passed;
+}
+NOKPROBE_SYMBOL(lab_delay_partner_passed);
+
 static bool lab_delay_ended(struct lab_delay_probe *probe, int releases)
 {
-	return READ_ONCE(probe->removing) || atomic_read(&probe->releases) != releases;
+	return READ_ONCE(probe->removing) || atomic_read(&probe->releases) != releases ||
+	       lab_delay_partner_passed(probe);
 }
 NOKPROBE_SYMBOL(lab_delay_ended);
 
@@ -220,6 +242,17 @@ static struct lab_delay_visit *lab_delay_find_visit(void)
 }
 NOKPROBE_SYMBOL(lab_delay_find_visit);
 
+static void lab_delay_sleep(struct lab_delay_probe *probe, int releases)
+{
+	unsigned long left = msecs_to_jiffies(probe->spec.ms);
+	unsigned long slice = probe->spec.until[0] ? 1 : left;
+
+	/* Every slice ends with a look at the partner. */
+	for (; left && !lab_delay_ended(probe, releases); left -= min(left, slice))
+		wait_event_idle_timeout(probe->wait, lab_delay_ended(probe, releases), slice);
+}
+NOKPROBE_SYMBOL(lab_delay_sleep);
+
 /* Runs in the place of the probed function. */
 asmlinkage __visible void lab_delay_stay(void)
 {
@@ -234,12 +267,12 @@ asmlinkage __visible void lab_delay_stay(void)
 		start = ktime_get_mono_fast_ns();
 		atomic64_inc(&probe->slept);
 		lab_delay_enter(probe);
-		wait_event_idle_timeout(probe->wait, lab_delay_ended(probe, visit->releases),
-					msecs_to_jiffies(probe->spec.ms));
+		lab_delay_sleep(probe, visit->releases);
 		lab_delay_leave(probe, start);
 	} else {
 		lab_delay_spin(probe, visit->releases);
 	}
+	atomic64_inc(&probe->passed);
 	WRITE_ONCE(visit->done, true);
 }
 NOKPROBE_SYMBOL(lab_delay_stay);
@@ -353,12 +386,14 @@ static int lab_delay_pre_handler(struct kprobe *kp, struct pt_regs *regs)
 	if (probe->spec.how == LAB_DELAY_SLEEP && lab_delay_passes(probe))
 		return 0;
 	atomic64_inc(&probe->hits);
-	if (READ_ONCE(probe->removing) || !lab_delay_matches(&probe->spec) ||
-	    !lab_delay_is_due(probe))
+	if (READ_ONCE(probe->removing) || !lab_delay_matches(&probe->spec))
 		return 0;
-	if (probe->spec.how == LAB_DELAY_SLEEP && lab_delay_divert(probe, regs, releases))
-		return 1;	/* regs->ip is somewhere else now */
-	lab_delay_spin(probe, releases);
+	if (lab_delay_is_due(probe)) {
+		if (probe->spec.how == LAB_DELAY_SLEEP && lab_delay_divert(probe, regs, releases))
+			return 1;	/* regs->ip is somewhere else now */
+		lab_delay_spin(probe, releases);
+	}
+	atomic64_inc(&probe->passed);
 	return 0;
 }
 NOKPROBE_SYMBOL(lab_delay_pre_handler);
@@ -425,8 +460,25 @@ static void lab_delay_drain(struct lab_delay_probe *probe)
 	lab_delay_forget_visits(probe);
 }
 
+/* Nobody looks at this probe any more when this returns. */
+static void lab_delay_leave_partners(struct lab_delay_probe *probe)
+{
+	struct lab_delay_probe *other;
+	bool left = false;
+
+	list_for_each_entry(other, &lab_delay_probes, list) {
+		if (other->partner != probe)
+			continue;
+		WRITE_ONCE(other->partner, NULL);
+		left = true;
+	}
+	if (left)
+		synchronize_rcu();
+}
+
 static void lab_delay_remove_probe(struct lab_delay_probe *probe)
 {
+	lab_delay_leave_partners(probe);
 	WRITE_ONCE(probe->removing, true);
 	lab_delay_release(probe);
 	if (probe->spec.how == LAB_DELAY_SLEEP)
@@ -494,6 +546,7 @@ static int lab_delay_make_files(struct lab_delay_probe *probe)
 	LAB_DELAY_COUNTER(matched);
 	LAB_DELAY_COUNTER(delayed);
 	LAB_DELAY_COUNTER(slept);
+	LAB_DELAY_COUNTER(passed);
 	LAB_DELAY_COUNTER(inside);
 	LAB_DELAY_COUNTER(max_parallel);
 	LAB_DELAY_COUNTER(total_ms);
@@ -534,6 +587,8 @@ static int lab_delay_parse_word(struct lab_delay_spec *spec, char *word, bool *h
 		return lab_delay_copy_word(spec->module, sizeof(spec->module), value);
 	if (!strcmp(word, "comm"))
 		return lab_delay_copy_word(spec->comm, sizeof(spec->comm), value);
+	if (!strcmp(word, "until"))
+		return lab_delay_copy_word(spec->until, sizeof(spec->until), value);
 	if (!strcmp(word, "pid"))
 		return kstrtoint(value, 10, &spec->pid) || spec->pid <= 0 ? -EINVAL : 0;
 	if (!strcmp(word, "times"))
@@ -583,6 +638,13 @@ static int lab_delay_register(struct lab_delay_probe *probe)
 	if (old)	/* its module is not the one that is loaded now */
 		lab_delay_remove_probe(old);
 
+	if (probe->spec.until[0]) {
+		probe->partner = lab_delay_find(probe->spec.until);
+		if (!probe->partner) {
+			kfree(probe);
+			return -ENOENT;
+		}
+	}
 	snprintf(probe->symbol, sizeof(probe->symbol), "%s%s%s", probe->spec.module,
 		 probe->spec.module[0] ? ":" : "", probe->spec.function);
 	probe->kp.symbol_name = probe->symbol;
@@ -696,6 +758,8 @@ static int lab_delay_add_show(struct seq_file *file, void *unused)
 			seq_printf(file, " pid=%d", spec->pid);
 		if (spec->module[0])
 			seq_printf(file, " module=%s", spec->module);
+		if (spec->until[0])
+			seq_printf(file, " until=%s", spec->until);
 		seq_printf(file, " how=%s\n", spec->how == LAB_DELAY_SLEEP ? "sleep" : "spin");
 	}
 	mutex_unlock(&lab_delay_mutex);

@@ -1,0 +1,97 @@
+# SPDX-License-Identifier: GPL-2.0-only
+"""The daemon that distributions ship for classic caches makes room when the disk fills."""
+
+import os
+
+import pytest
+
+from harness.guest import Guest
+from harness.provoke import (
+    OndemandDaemon,
+    Process,
+    SmallDisk,
+    fscache_state,
+    wait_until,
+    wait_until_no_cache,
+    wait_until_no_cookies,
+)
+from harness.provoke.cache_tree import object_files
+from harness.provoke.network import mount_shared_folder
+
+FILES = 10
+CONFIGURATION = """\
+dir /cache
+tag lab
+brun 40%
+bcull 25%
+bstop 5%
+"""
+# It asks for a signal when something is put into the graveyard (F_NOTIFY), and gives up where the kernel has no
+# CONFIG_DNOTIFY, as these have not. Files are culled without the graveyard, so it is told that all is well.
+TOLERANT = (
+    "strace",
+    "-f",
+    "-qq",
+    "-o",
+    "/run/cachefilesd.strace",
+    "-e",
+    "trace=fcntl",
+    "-e",
+    "inject=fcntl:retval=0",
+)
+
+
+def sums(guest: Guest, paths: list[str]) -> dict[str, str]:
+    """The sum of each file: what it holds, whatever its name."""
+    lines = guest.run(f"md5sum {' '.join(paths)}").splitlines()
+    return {path: line.split()[0] for path, line in zip(paths, lines, strict=True)}
+
+
+def touch(guest: Guest, paths: list[str]) -> None:
+    """Make it look as if each file was used a day after the one before it, long ago."""
+    guest.run("".join(f"touch -a -d @{(day + 1) * 86400} {path};" for day, path in enumerate(paths)))
+
+
+@pytest.mark.shared_folder
+def test_the_oldest_files_that_nobody_uses_are_culled(guest: Guest) -> None:
+    disk = SmallDisk(guest)
+    for number in range(FILES):
+        (guest.shared_folder / f"{number}").write_bytes(os.urandom(1 << 20))
+    (guest.shared_folder / "new").write_bytes(b"new")
+    filler = OndemandDaemon(guest, disk.folder, {}, options=["--mode", "classic"])
+    mount_shared_folder(guest)
+    guest.run("cat /m/? >/dev/null")
+    (wanted,) = sums(guest, ["/m/0"]).values()
+    guest.run("umount /m")
+    wait_until_no_cookies(guest)
+    filler.stop()
+    stored = sums(guest, [f"{disk.folder}/cache/{name}" for name in object_files(guest, disk.folder)])
+    assert len(stored) == FILES
+    # The one that will be in use is the oldest.
+    objects = sorted(stored, key=lambda path: stored[path] != wanted)
+    touch(guest, objects)
+
+    guest.write("/run/cachefilesd.conf", CONFIGURATION.encode())
+    daemon = Process(guest, *TOLERANT, "cachefilesd", "-n", "-s", "-f", "/run/cachefilesd.conf")
+    wait_until(guest, "grep -q ' A lab$' /proc/fs/fscache/caches")
+    mount_shared_folder(guest)
+    reader = Process(guest, "sh", "-c", "exec 4</m/0; cat <&4 >/dev/null; exec sleep 10000")
+    wait_until(guest, f"grep -q sleep /proc/{reader.pid}/comm")
+    touch(guest, objects[:1])
+    assert fscache_state(guest).stats["NoSpace"] == {"nwr": 0, "ncr": 0, "cull": 0}
+
+    # The cache sees that the disk is full when it stores the next file.
+    room = disk.room()
+    disk.leave_blocks(15)
+    guest.run("cat /m/new")
+    wait_until(guest, f"[ $(stat -f -c %a {disk.folder}) -ge {room.blocks // 100 * 40} ]", timeout=30)
+    guest.run("killall cachefilesd")
+    assert daemon.ends_within(10)
+    culled = fscache_state(guest).stats["NoSpace"]["cull"]
+    left = [path for path in objects if guest.try_run(f"[ -e {path} ]").status == 0]
+    assert 0 < culled < FILES - 1
+    assert left == [objects[0], *objects[culled + 1 :]]
+
+    reader.kill()
+    guest.run("umount /m")
+    wait_until_no_cache(guest)
