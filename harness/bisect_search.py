@@ -80,6 +80,7 @@ class Search:
         prior: what is believed of the rate before the first run.
         runs: what the runs of each commit said.
         untestable: places of commits that cannot be tested.
+        innocent: places of commits that cannot be the one, because they change nothing that is tested.
     """
 
     history: History
@@ -87,6 +88,7 @@ class Search:
     prior: Rate = UNKNOWN_RATE
     runs: Mapping[int, Runs] = field(default_factory=dict)
     untestable: frozenset[int] = frozenset()
+    innocent: frozenset[int] = frozenset()
 
     def with_run(self, place: int, shown: bool) -> Search:
         """What is known after one more run."""
@@ -120,10 +122,15 @@ class Search:
         """
         return self.history.bug_if_appears if self.appears else self.history.bug_if_vanishes
 
+    @property
+    def _suspects(self) -> int:
+        """All hypotheses before the first run."""
+        return self.history.everything & ~functools.reduce(int.__or__, (1 << place for place in self.innocent), 0)
+
     @functools.cached_property
     def _groups(self) -> tuple[_Group, ...]:
         """The hypotheses that are still possible; those in one group are equally likely."""
-        possible, silent = self.history.everything, {0: self.history.everything}
+        possible, silent = self._suspects, {0: self.history.everything}
         for place, runs in self.runs.items():
             has_bug = self._with_bug_at[place]
             if runs.shown:
@@ -151,6 +158,11 @@ class Search:
     def probability(self, place: int) -> float:
         """How likely a commit is the one; that of the old end is how likely nothing changed."""
         return next((group.each for group in self._groups if group.places >> place & 1), 0.0)
+
+    def has_bug(self, place: int, answer: Candidates) -> bool:
+        """Whether a commit has the bug, if an answer is right; the last of its candidates stands for all."""
+        blamed = answer.places[-1] if answer.places else 0
+        return bool(self._with_bug_at[place] >> blamed & 1)
 
     def answers(self) -> list[Candidates]:
         """What the answer may be, the likeliest first: commits that no testable one tells apart stand together."""

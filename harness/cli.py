@@ -49,6 +49,9 @@ TreeOption = Annotated[
     Path | None,
     typer.Option("--tree", help="Build this kernel working tree instead of the kernel's own source."),
 ]
+CommitOption = Annotated[
+    str, typer.Option("--commit", metavar="REF", help="With --tree: build this commit of it, not its files.")
+]
 ImageOption = Annotated[str, typer.Option("--image", help="Guest image: a name in images/.")]
 CpusOption = Annotated[int, typer.Option("--cpus", min=1, max=8, help="Processors of a guest.")]
 MemoryOption = Annotated[int, typer.Option("--memory", min=256, help="Memory of a guest in MiB.")]
@@ -64,10 +67,14 @@ WithOption = Annotated[
 _DEFAULT = Settings(Path(), Path())
 
 
-def _settings(kernel: str, tree: Path | None, image: str, cpus: int, memory: int, kmemleak: bool = True) -> Settings:
+def _settings(
+    kernel: str, tree: Path | None, image: str, cpus: int, memory: int, kmemleak: bool = True, commit: str = ""
+) -> Settings:
     doctor.require_tools()
+    if commit and tree is None:
+        raise UserError("--commit says nothing without a tree", "name the repository with --tree")
     project = host.project_folder()
-    return Settings(project, host.cache_folder(), kernel, tree, image, cpus, memory, kmemleak)
+    return Settings(project, host.cache_folder(), kernel, tree, commit, image, cpus, memory, kmemleak)
 
 
 def _known(project: Path, names: Sequence[str] | None) -> tuple[str, ...]:
@@ -112,6 +119,7 @@ def run(
     ] = None,
     kernel: KernelOption = _DEFAULT.kernel,
     tree: TreeOption = None,
+    commit: CommitOption = "",
     without: WithoutOption = None,
     with_: WithOption = None,
     repeat: Annotated[int, typer.Option("--repeat", min=1, help="Run each test case this often.")] = 1,
@@ -133,7 +141,7 @@ def run(
     A test case states how a fixed kernel behaves. It fails when one of its assertions does, and when
     KASAN, kmemleak or another part of the kernel reported something.
     """
-    settings = _settings(kernel, tree, image, cpus, memory, not no_kmemleak)
+    settings = _settings(kernel, tree, image, cpus, memory, not no_kmemleak, commit)
     selection = [_selected(settings.project, word) for word in select or [str(settings.project / "testcases")]]
     removed, added = _known(settings.project, without), _known(settings.project, with_)
     folder = RunFolder(settings.project)

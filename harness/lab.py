@@ -65,6 +65,7 @@ class Settings:
         cache: the cache folder.
         kernel: name of the kernel.
         tree: a working tree to build instead of the kernel's own source, None for that.
+        commit: a commit of the tree's repository to build instead of the tree's files; empty for those.
         image: name of the guest image.
         cpus: processors of a guest.
         memory_mib: memory of a guest in MiB.
@@ -75,6 +76,7 @@ class Settings:
     cache: Path
     kernel: str = "debian-6.1"
     tree: Path | None = None
+    commit: str = ""
     image: str = "minimal"
     cpus: int = 2
     memory_mib: int = 512
@@ -82,7 +84,13 @@ class Settings:
 
 
 class NeverBooted(LabError):
-    """A guest that neither came up nor said why."""
+    """A guest that neither came up nor said why.
+
+    Attributes:
+        ended_by_itself: QEMU gave up, so that it is not the kernel's fault.
+    """
+
+    ended_by_itself = False
 
 
 class Lab:
@@ -99,21 +107,36 @@ class Lab:
         self.cache = Cache(settings.cache)
         self._canaries: bool | None = None
         self._canary_trouble = ""
+        self.canary_error: BaseException | None = None
         self._started = time.time()
         self.today = datetime.date.today()
 
     @functools.cached_property
     def kernel(self) -> Kernel:
         """The kernel under test, as asked for."""
-        kernel = spec.load_kernel(self.settings.project, self.settings.kernel)
-        if self.settings.tree is not None:
-            kernel = replace(kernel, source=KernelSource(SourceKind.TREE, str(self.settings.tree)))
-        return kernel
+        return _kernel_of(self.settings)
 
     @functools.cached_property
     def built(self) -> build.BuiltKernel:
         """The kernel under test, built."""
         return build.build_kernel(self.kernel, self.cache)
+
+    def move_to(self, commit: str) -> bool:
+        """Go on with another commit of the tree's repository.
+
+        Returns:
+            False where that commit needs another kernel and so a lab of its own; the kernel is built then.
+
+        Raises:
+            HarnessError: it cannot be built.
+        """
+        settings = replace(self.settings, commit=commit)
+        kernel = _kernel_of(settings)
+        built = build.build_kernel(kernel, self.cache)
+        if built.key != self.built.key:
+            return False
+        self.settings, self.kernel, self.built = settings, kernel, built
+        return True
 
     def modules_under_test(self, without: Sequence[str] = (), added: Sequence[str] = ()) -> modules.ModuleSet:
         """The modules under test, with the named fixes taken out of them or put in."""
@@ -234,6 +257,7 @@ class Lab:
                     self._canary_trouble = self._look_for_canaries(folder)
             except (HarnessError, GuestStopped, AssertionError) as error:
                 self._canary_trouble = f"the canary guest failed: {error}"
+                self.canary_error = error
             self._canaries = not self._canary_trouble
         return self._canary_trouble
 
@@ -304,12 +328,25 @@ def _await_ready(machine: VirtualMachine, patience: float) -> None:
         raise GuestStopped(f"the kernel died while booting: {fatal.title}", fatal)
     status = machine.exit_status()
     if status is not None:
-        raise NeverBooted(
+        trouble = NeverBooted(
             f"QEMU ended with status {status} while the guest was booting", "see qemu.log and console.log"
         )
+        trouble.ended_by_itself = status != 0
+        raise trouble
     raise NeverBooted(
         f"the guest did not come up within {deadline.allowed:.0f} s", "see console.log for how far it came"
     )
+
+
+def _kernel_of(settings: Settings) -> Kernel:
+    kernel = spec.load_kernel(settings.project, settings.kernel)
+    if settings.tree is None:
+        return kernel
+    tree = str(settings.tree.expanduser().absolute())
+    if not settings.commit:
+        return replace(kernel, source=KernelSource(SourceKind.TREE, tree))
+    package = kernel.source.where if kernel.source.kind is SourceKind.DEBIAN_PACKAGE else ""
+    return replace(kernel, source=KernelSource(SourceKind.COMMIT, tree, settings.commit, package))
 
 
 class CaseRun:
@@ -478,6 +515,8 @@ def repeat_command(job: Job, settings: Settings) -> str:
     words = ["harness", "run", job.case, "--kernel", job.kernel]
     if settings.tree is not None:
         words += ["--tree", str(settings.tree)]
+    if settings.commit:
+        words += ["--commit", settings.commit]
     for option, names in (("--with", job.added), ("--without", job.without)):
         words += [word for name in names for word in (option, name)]
     if job.seed:

@@ -176,6 +176,7 @@ class SourceKind(enum.StrEnum):
 
     DEBIAN_PACKAGE = "debian-package"
     TREE = "tree"
+    COMMIT = "commit"
 
 
 @dataclass(frozen=True)
@@ -185,10 +186,36 @@ class KernelSource:
     Attributes:
         kind: how to read ``where``.
         where: package name such as ``linux-source-6.1``, or the path of a tree.
+        commit: for a commit, its name (or that of a git tree) in the repository of that tree.
+        package: for a commit, the package whose kernel may serve where the contents are equal; empty for none.
     """
 
     kind: SourceKind
     where: str
+    commit: str = ""
+    package: str = ""
+
+
+@dataclass(frozen=True)
+class Commit:
+    """What people call a commit by.
+
+    Attributes:
+        name: its full object name.
+        subject: the first line of its message.
+        author: name and mail address.
+        date: day of the commit, as ``2026-01-31``.
+    """
+
+    name: str
+    subject: str
+    author: str
+    date: str
+
+    @property
+    def short(self) -> str:
+        """As kernel people write it: 12 digits."""
+        return self.name[:12]
 
 
 @dataclass(frozen=True)

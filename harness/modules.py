@@ -101,7 +101,7 @@ def build_modules_under_test(built: BuiltKernel, variation: Variation, cache: Ca
     """
     folders = built.kernel.modules
     touched = folders if variation == PLAIN else _touched_folders(built.kernel, variation.fixes)
-    sources = [folder_digest(built.tree.path / folder) for folder in folders]
+    sources = [folder_digest(built.tree.module_folder(folder)) for folder in folders]
     semantic_patches = [file.read_bytes() if file.is_file() else b"" for file in variation.semantic_patches]
     names = [str(variation), *(name for fix in variation.fixes for name in fix.files)]
     key = content_key([_RECIPE, built.key, *folders, *sources, *names, *semantic_patches])
@@ -136,7 +136,7 @@ def _compile_copies(
         stack.callback(shutil.rmtree, work, ignore_errors=True)
         shutil.rmtree(work, ignore_errors=True)
         for name in folders:
-            shutil.copytree(built.tree.path / name, work / name)
+            shutil.copytree(built.tree.module_folder(name), work / name)
         diff = variation.apply(built.kernel, work)
         (target / "unfix.diff").write_text(diff, encoding="utf-8", errors="surrogateescape")
         (work / "Kbuild").write_text("".join(f"obj-m += {name}/\n" for name in folders))

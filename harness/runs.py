@@ -8,6 +8,7 @@ file beside it that is then renamed: a run that is killed leaves what it had.
 from __future__ import annotations
 
 import contextlib
+import copy
 import os
 import secrets
 import time
@@ -44,6 +45,13 @@ class RunFolder:
         self.results: list[Result] = []
         self.proofs: list[Proof] = []
 
+    def part(self, name: str) -> RunFolder:
+        """A folder inside this one, with results of its own."""
+        part = copy.copy(self)
+        part.path, part.results, part.proofs = self.path / name, [], []
+        part.path.mkdir(parents=True, exist_ok=True)
+        return part
+
     @property
     def junit(self) -> Path:
         """The JUnit file."""
@@ -78,12 +86,13 @@ class RunFolder:
         }
         try:
             for name, text in contents.items():
-                _replace(self.path / name, text)
+                write_atomically(self.path / name, text)
         except OSError as error:
             raise disk_trouble(error, self.path) from error
 
 
-def _replace(file: Path, text: str) -> None:
+def write_atomically(file: Path, text: str) -> None:
+    """Write a file so that it has its old or its new contents at any moment, whatever happens."""
     partial = file.with_name(f".{file.name}.partial")
     try:
         with partial.open("w", encoding="utf-8", errors="backslashreplace") as stream:
