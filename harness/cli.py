@@ -16,7 +16,7 @@ from typing import Annotated
 
 import typer
 
-from harness import __version__, doctor, host, interactive, parse_command, spec
+from harness import __version__, bisect_cli, doctor, host, interactive, parse_command, spec
 from harness import prove as proving
 from harness.errors import HarnessError, UserError
 from harness.lab import Lab, Settings
@@ -28,6 +28,7 @@ from harness.report import as_json
 from harness.report.findings import failures_view
 from harness.report.terminal import proof_table, result_line, result_table
 from harness.runs import RunFolder
+from harness.selection import selected
 
 #: Exit codes; docs/architecture.md, "Exit codes".
 GOOD, KERNEL_FAILED, IMPOSSIBLE, LAB_BROKE, INTERRUPTED = 0, 1, 2, 3, 130
@@ -142,7 +143,7 @@ def run(
     KASAN, kmemleak or another part of the kernel reported something.
     """
     settings = _settings(kernel, tree, image, cpus, memory, not no_kmemleak, commit)
-    selection = [_selected(settings.project, word) for word in select or [str(settings.project / "testcases")]]
+    selection = [selected(settings.project, word) for word in select or [str(settings.project / "testcases")]]
     removed, added = _known(settings.project, without), _known(settings.project, with_)
     folder = RunFolder(settings.project)
     lab = Lab(settings, folder.path)
@@ -168,19 +169,6 @@ def run(
 
 def _say_result(result: Result) -> None:
     say(result_line(result))
-
-
-def _selected(project: Path, word: str) -> str:
-    """A word of the command line as something pytest can find."""
-    path, _, rest = word.partition("::")
-    for candidate in (Path.cwd() / path, project / path, project / "testcases" / "fixes" / path):
-        if candidate.exists():
-            return f"{candidate}::{rest}" if rest else str(candidate)
-    known = ", ".join(spec.fix_names(project))
-    raise UserError(
-        f"{word!r} is neither a fix nor a file or folder with test cases",
-        f"fixes: {known}; or a path below testcases/",
-    )
 
 
 @app.command()
@@ -349,6 +337,9 @@ def _suppressions_file(chosen: Path | None) -> Path:
     return chosen
 
 
+bisect_cli.register(app)
+
+
 def _version(asked: bool) -> None:
     if asked:
         print(f"harness {__version__}")
@@ -370,6 +361,11 @@ def _terminated(_signal: int, _frame: object) -> None:
 
 def main() -> None:
     """Run the command; turn exceptions into one clear sentence and the right exit code."""
+    with bisect_cli.stopping_git(sys.argv[1:]):
+        _main()
+
+
+def _main() -> None:
     # Also where the harness was started with Ctrl-C ignored, as shells do for what runs in the background.
     for end in (signal.SIGINT, signal.SIGTERM):
         signal.signal(end, _terminated)

@@ -107,7 +107,7 @@ class Lab:
         self.cache = Cache(settings.cache)
         self._canaries: bool | None = None
         self._canary_trouble = ""
-        self.canary_error: BaseException | None = None
+        self._canary_error: BaseException | None = None
         self._started = time.time()
         self.today = datetime.date.today()
 
@@ -257,9 +257,26 @@ class Lab:
                     self._canary_trouble = self._look_for_canaries(folder)
             except (HarnessError, GuestStopped, AssertionError) as error:
                 self._canary_trouble = f"the canary guest failed: {error}"
-                self.canary_error = error
+                self._canary_error = error
             self._canaries = not self._canary_trouble
         return self._canary_trouble
+
+    def boot_trouble(self) -> str:
+        """Why the kernel does not come up; empty where it does. The guest for the canaries is its first one.
+
+        Raises:
+            LabError: the session is void, or the lab broke.
+        """
+        trouble, error = self.canary_trouble(), self._canary_error
+        if not trouble:
+            return ""
+        if isinstance(error, GuestStopped):
+            return error.finding.title if error.finding else str(error)
+        if isinstance(error, NeverBooted) and not error.ended_by_itself:
+            return error.message
+        # Asked again, the canaries may be seen.
+        self._canaries = None
+        raise LabError(f"the session is void: {trouble}", f"see {self.folder / 'canaries'}")
 
     def try_to_boot(self, stack: contextlib.ExitStack, folder: Path, attempt: int) -> Guest | None:
         """A booted guest that lives as long as ``stack``; None where it did not come up and may be tried again.

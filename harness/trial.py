@@ -23,8 +23,7 @@ from harness.bisect_records import Observation, Seen, Wanted
 from harness.build_fixes import BuildFixes
 from harness.cache import content_key, file_digest, folder_digest
 from harness.errors import CompileError, LabError, UnsuitableTree, UserError
-from harness.guest import GuestStopped
-from harness.lab import Lab, NeverBooted, Settings
+from harness.lab import Lab, Settings
 from harness.model import Fix, ReproductionClass, Result
 from harness.progress import say
 from harness.report import as_json
@@ -154,7 +153,7 @@ class Trial:
         number = self._used[content] + 1
         if number <= len(kept.runs):
             seen = bisect.observe(commit, kept.runs[number - 1], self._wanted)
-        elif (trouble := self._does_not_boot(lab)) is not None:
+        elif trouble := lab.boot_trouble():
             return Observation(commit, Seen.UNTESTABLE, trouble, evidence=str(lab.folder))
         else:
             results = self._run(lab, commit, number)
@@ -173,22 +172,6 @@ class Trial:
             if closing is not None:
                 self._life.callback(closing)
         return self._lab
-
-    def _does_not_boot(self, lab: Lab) -> str | None:
-        """Why a kernel does not come up; None where it does. Its first guest is the one for the canaries.
-
-        Raises:
-            LabError: the canaries were not seen, or the lab broke.
-        """
-        trouble = lab.canary_trouble()
-        if not trouble:
-            return None
-        error, self._lab = lab.canary_error, None
-        if isinstance(error, GuestStopped):
-            return error.finding.title if error.finding else str(error)
-        if isinstance(error, NeverBooted) and not error.ended_by_itself:
-            return error.message
-        raise LabError(f"the session is void: {trouble}", f"see {lab.folder / 'canaries'}")
 
     def _run(self, lab: Lab, commit: str, number: int) -> Sequence[Result]:
         self._tries[commit] += 1
