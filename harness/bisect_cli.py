@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 import contextlib
+import re
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Annotated
@@ -24,6 +25,8 @@ from harness.selection import selected
 
 #: What ``git bisect run`` understands; from 128 on it stops the bisection.
 OLD, NEW, SKIP, ABORT = 0, 1, 125, 128
+
+_TERM = re.compile(r"[a-z][a-z-]*")
 
 CaseArgument = Annotated[str, typer.Argument(help="A fix's name, a file, a folder or a pytest node id.")]
 TitleOption = Annotated[
@@ -156,6 +159,8 @@ def _terms(old: str, new: str) -> tuple[str, str]:
             f"--term-old {old} --term-new {new} do not say that a fix is searched for",
             "for instance --term-old broken --term-new fixed",
         )
+    if strange := [word for word in (old, new) if word and not _TERM.fullmatch(word)]:
+        raise UserError(f"{strange[0]!r} is no word that git takes for a state", "use letters and hyphens")
     return (old, new) if old else ("good", "bad")
 
 

@@ -4,7 +4,6 @@
 from __future__ import annotations
 
 import json
-import shlex
 from collections.abc import Sequence
 from typing import Any
 
@@ -71,10 +70,8 @@ def git_log(question: Question, answer: Answer) -> str:
 
     A commit whose runs were silent by chance is a comment: git would be misled by it.
     """
-    terms = []
-    if not question.appears:
-        terms = [f"--term-old={question.term_old}", f"--term-new={question.term_new}"]
-    lines = [shlex.join(["git", "bisect", "start", *terms])]
+    terms = f" '--term-old={question.term_old}' '--term-new={question.term_new}'" if not question.appears else ""
+    lines = [f"git bisect start{terms}"]
     for step in answer.steps:
         word = _word(question, step)
         line = f"git bisect {word} {step.commit.name}"
