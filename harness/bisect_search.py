@@ -27,8 +27,8 @@ from harness.stats import UNKNOWN_RATE, Rate
 _LEAST_GAIN = 1e-9
 #: Hypotheses that together are less likely than this do not count when a run is chosen.
 _NEGLIGIBLE = 1e-7
-#: So many commits away from one that cannot be tested, another one is as good as it ever was to half.
-_DISTANCE = 3.0
+#: So many commits away from one that cannot be tested, another one counts for half.
+_DISTANCE = 1.0
 
 
 @dataclass(frozen=True)

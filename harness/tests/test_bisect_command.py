@@ -14,7 +14,7 @@ from typing import Any
 
 import pytest
 
-from harness import bisect_cli, build, commits, host, image, lab
+from harness import bisect_cli, build, commits, host, image
 from harness.errors import LabError
 from harness.lab import Lab
 from harness.model import KernelSource, Outcome, Result, SourceKind
@@ -97,7 +97,7 @@ def guests(project: Path, known_compiler: None, fake_image: None, monkeypatch: p
 def fake_image(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """An image that nobody made."""
     built = image.BuiltImage(*[tmp_path / "image"] * len(image.BuiltImage.__dataclass_fields__))  # type: ignore[arg-type]
-    monkeypatch.setattr(lab.image, "build_image", lambda *_: built)
+    monkeypatch.setattr(image, "build_image", lambda *_: built)
 
 
 @pytest.fixture(autouse=True)
@@ -196,7 +196,13 @@ class TestBisect:
         assert "skip" not in verdicts(document).values()
 
     def test_a_lab_that_stays_broken_ends_with_3_and_can_be_resumed(
-        self, bisect: Any, guests: Guests, harness_command: HarnessCommand, history: Writer, project: Path
+        self,
+        bisect: Any,
+        guests: Guests,
+        harness_command: HarnessCommand,
+        history: Writer,
+        project: Path,
+        monkeypatch: pytest.MonkeyPatch,
     ) -> None:
         run, left = guests.run, [3]
 
@@ -206,11 +212,11 @@ class TestBisect:
                 raise LabError("the disk is full", "free some")
             return run(session, selection)
 
-        bisect_cli.run_cases = breaks  # type: ignore[assignment]
+        monkeypatch.setattr(bisect_cli, "run_cases", breaks)
         status, _, errors = bisect()
         assert (status, "error: the disk is full" in errors) == (3, True)
         assert json.loads((project / "runs/latest/bisect.json").read_text())["finished"] is False
-        bisect_cli.run_cases = run
+        monkeypatch.setattr(bisect_cli, "run_cases", run)
         ran = len(guests.ran)
         ended = harness_command("bisect", "--resume", "--json")
         assert ended.status == 0, ended.errors
