@@ -9,6 +9,7 @@ touches only documentation, or another architecture, changes no frame.
 from __future__ import annotations
 
 import hashlib
+import os
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 
@@ -99,7 +100,8 @@ def blob_name(content: bytes) -> str:
 
 def _entry_of(path: Path) -> Entry:
     if path.is_symlink():
-        return Entry(_LINK, blob_name(str(path.readlink()).encode()), path.name)
+        # As it stands there: pathlib would tidy it up.
+        return Entry(_LINK, blob_name(os.fsencode(os.readlink(path))), path.name)  # noqa: PTH115
     if path.is_dir():
         return Entry(_FOLDER, _tree_name(path), path.name)
     mode = "100755" if path.stat().st_mode & 0o100 else "100644"

@@ -107,7 +107,7 @@ class Repository:
         with self._own_index() as index:
             self._told(["read-tree", "HEAD"], f"reading {self.top}", index=index)
             self._told(["add", "--update", "--", "."], f"reading {self.top}", index=index, work_tree=True)
-            return self._told(["write-tree"], f"reading {self.top}", index=index)[-1]
+            return self._told(["write-tree", "--missing-ok"], f"reading {self.top}", index=index)[-1]
 
     def patched(self, ref: str, patches: Sequence[Path]) -> str:
         """The name of a tree that is a commit's with patches in it.
@@ -122,7 +122,7 @@ class Repository:
             for patch in patches:
                 arguments = ["apply", "--cached", "--whitespace=nowarn", "--", str(patch)]
                 self._told(arguments, f"{patch} does not apply to {ref[:12]}", index=index)
-            return self._told(["write-tree"], f"writing {ref} with patches", index=index)[-1]
+            return self._told(["write-tree", "--missing-ok"], f"writing {ref} with patches", index=index)[-1]
 
     def is_ancestor(self, old: str, new: str) -> bool:
         """Whether a commit contains another one."""

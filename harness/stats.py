@@ -56,7 +56,7 @@ class Rate:
 #: Nothing is known (Jeffreys' prior).
 UNKNOWN_RATE = Rate(0.5, 0.5)
 #: The bug is documented to show each time it is provoked: one silent run is all but proof.
-SURE_RATE = Rate(200.0, 0.5)
+SURE_RATE = Rate(200.0, 0.1)
 
 
 def _log_beta(first: float, second: float) -> float:

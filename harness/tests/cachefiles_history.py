@@ -7,6 +7,7 @@ No commit needs another kernel but "init: do not boot" and the one after it, on 
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
 
 from harness.tests import kernel_history
@@ -79,23 +80,20 @@ FOLDERS = ("fs/netfs", "fs/fscache", "fs/cachefiles", "fs/erofs")
 
 def write(repository: Path, source: Path) -> Writer:
     """Make the repository: branches ``main``, ``mended`` and ``unbootable``; a tag ``start``."""
-    start = kernel_history.start(repository, source)
-    return continue_from(repository, start)
-
-
-def continue_from(repository: Path, start: str) -> Writer:
-    """Add the commits to a repository that has the source in its first one."""
+    wanted = (*(f"{folder}/" for folder in FOLDERS), "Documentation/index.rst", "arch/arm/Kconfig", "init/main.c")
+    start = kernel_history.start(repository, source, wanted)
     git(repository, "tag", "start", start)
-    writer = Writer(repository, start)
-    for change in CHANGES:
-        writer.commit(change)
-    writer.check_out(*FOLDERS)
-    aside = Writer(repository, writer.head, writer.names)
-    for change in _MENDED:
-        aside.commit(change)
-    git(repository, "branch", "mended", aside.head)
-    unbootable = Writer(repository, start)
-    for change in _UNBOOTABLE:
-        unbootable.commit(change)
+    main, mended, unbootable = (
+        _added(repository, start, changes) for changes in (CHANGES, (*CHANGES, *_MENDED), _UNBOOTABLE)
+    )
+    git(repository, "branch", "mended", mended.head)
     git(repository, "branch", "unbootable", unbootable.head)
+    main.check_out(*FOLDERS)
+    return main
+
+
+def _added(repository: Path, start: str, changes: Sequence[Change]) -> Writer:
+    writer = Writer(repository, start)
+    for change in changes:
+        writer.commit(change)
     return writer

@@ -3,8 +3,11 @@
 
 from __future__ import annotations
 
+import hashlib
+import os
 import subprocess
-from collections.abc import Mapping
+import zlib
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -55,15 +58,48 @@ def git(repository: Path, *arguments: str, stdin: str = "", **environment: str) 
     return finished.stdout.strip()
 
 
-def start(repository: Path, source: Path) -> str:
-    """Make a repository whose first commit has a source tree in it; returns that commit."""
+def start(repository: Path, source: Path, wanted: Sequence[str] = ()) -> str:
+    """Make a repository whose first commit has a source tree in it; returns that commit.
+
+    Args:
+        repository: a folder that does not exist yet.
+        source: the tree.
+        wanted: beginnings of the paths whose contents git gets; of the rest it knows the names only, which is a
+            matter of seconds for a whole kernel. Where nothing is named it gets everything.
+    """
     repository.mkdir(parents=True)
     git(repository, "init", "--quiet", "--initial-branch=main")
-    git(repository, "config", "core.looseCompression", "1")
-    # What the source's own .gitignore names belongs to it, too.
-    git(repository, "add", "--all", "--force", ".", GIT_WORK_TREE=str(source), GIT_DIR=str(repository / ".git"))
-    tree = git(repository, "write-tree")
-    return _commit(repository, tree, "Start", "")
+    git(repository, "config", "gc.auto", "0")
+    return _commit(repository, _written(repository / ".git/objects", source, "", tuple(wanted)), "Start", "")
+
+
+def _written(objects: Path, folder: Path, path: str, wanted: tuple[str, ...]) -> str:
+    """Write a folder as git's objects; returns the name of its tree."""
+    lines = []
+    for file in folder.iterdir():
+        name = f"{path}{file.name}"
+        if file.is_dir() and not file.is_symlink():
+            if any(inner.is_symlink() or not inner.is_dir() for inner in file.rglob("*")):
+                tree = _written(objects, file, f"{name}/", wanted)
+                lines.append((f"{file.name}/", f"40000 {file.name}", tree))
+            continue
+        content = os.fsencode(os.readlink(file)) if file.is_symlink() else file.read_bytes()  # noqa: PTH115
+        mode = "120000" if file.is_symlink() else "100755" if file.stat().st_mode & 0o100 else "100644"
+        # A sparse checkout has the files beside its folders, too.
+        keep = not wanted or name.startswith(wanted) or any(word.startswith(path) for word in wanted)
+        lines.append((file.name, f"{mode} {file.name}", _object(objects, b"blob", content, keep)))
+    entries = [f"{line}\0".encode() + bytes.fromhex(name) for _, line, name in sorted(lines)]
+    return _object(objects, b"tree", b"".join(entries), keep=True)
+
+
+def _object(objects: Path, kind: bytes, content: bytes, keep: bool) -> str:
+    whole = kind + b" %d\0" % len(content) + content
+    name = hashlib.sha1(whole, usedforsecurity=False).hexdigest()
+    if keep:
+        file = objects / name[:2] / name[2:]
+        file.parent.mkdir(exist_ok=True)
+        file.write_bytes(zlib.compress(whole, 1))
+    return name
 
 
 @dataclass
@@ -108,7 +144,7 @@ class Writer:
         for file, text in files.items():
             blob = git(self.repository, "hash-object", "-w", "--stdin", stdin=text)
             git(self.repository, "update-index", "--add", "--cacheinfo", f"100644,{blob},{file}", **index)
-        return git(self.repository, "write-tree", **index)
+        return git(self.repository, "write-tree", "--missing-ok", **index)
 
 
 def _commit(repository: Path, tree: str, subject: str, parent: str) -> str:
