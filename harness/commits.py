@@ -18,7 +18,7 @@ import filelock
 from harness import source
 from harness.cache import Cache, content_key
 from harness.errors import UnsuitableTree
-from harness.frames import blob_name, folder_entries, frame_of
+from harness.frames import FRAME_RECIPE, blob_name, folder_entries, frame_of
 from harness.git import Repository
 from harness.model import Kernel
 from harness.progress import activity
@@ -140,5 +140,5 @@ def _packaged_frame(packaged: SourceTree, kernel: Kernel, cache: Cache) -> str:
         with activity(f"reading the source of {kernel.name}"):
             (folder / "frame").write_text(frame_of(folder_entries(packaged.path), kernel.modules))
 
-    key = content_key([packaged.fingerprint, *sorted(kernel.modules)])
+    key = content_key([FRAME_RECIPE, packaged.fingerprint, *sorted(kernel.modules)])
     return (cache.entry(f"frames/{key}", write) / "frame").read_text()

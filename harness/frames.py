@@ -19,6 +19,8 @@ from harness.git import Entry
 #: Says what a folder of a source has in it, by its path; the top folder's is empty.
 Lister = Callable[[str], Sequence[Entry]]
 
+#: Changes whenever a frame is told otherwise.
+FRAME_RECIPE = "1"
 _FOLDER = "40000"
 _LINK = "120000"
 #: Folders of which only a part is read.
@@ -49,7 +51,7 @@ def frame_of(entries: Lister, modules: Sequence[str]) -> str:
         entries: says what its folders have in them.
         modules: folders of the modules under test. Their options count nevertheless: they are the kernel's.
     """
-    return content_key(_lines(entries, "", frozenset(modules)))
+    return content_key(sorted(_lines(entries, "", frozenset(modules))))
 
 
 def _lines(entries: Lister, folder: str, modules: frozenset[str]) -> Iterator[str]:
