@@ -1,9 +1,10 @@
 # SPDX-License-Identifier: GPL-2.0-only
-"""The commands ``harness bisect`` and ``harness bisect-step``."""
+"""The commands ``harness bisect``, ``bisect-step`` and ``bisect-config``."""
 
 from __future__ import annotations
 
 import contextlib
+import json
 import re
 from collections.abc import Iterator, Sequence
 from pathlib import Path
@@ -11,8 +12,9 @@ from typing import Annotated
 
 import typer
 
-from harness import bisect_command, bisect_report, doctor, host
+from harness import bisect_command, bisect_report, config_command, doctor, host
 from harness.bisect_command import Tools
+from harness.bisect_config import Difference
 from harness.bisect_records import Answer, Question, Seen
 from harness.errors import UserError
 from harness.lab import Lab, Settings
@@ -118,10 +120,45 @@ def bisect_step(
     raise typer.Exit(NEW if (seen is Seen.SHOWN) is appears else OLD)
 
 
+def bisect_config(
+    good: Annotated[Path, typer.Argument(help="A kernel's .config without the bug.")],
+    bad: Annotated[Path, typer.Argument(help="A kernel's .config with it.")],
+    testcase: CaseArgument,
+    tree: Annotated[Path | None, typer.Option("--tree", help="Build this working tree.")] = None,
+    title: TitleOption = "",
+    runs: Annotated[
+        int, typer.Option("--runs", min=1, help="A configuration is good after so many silent runs.")
+    ] = 1,
+    kernel: Annotated[str, typer.Option("--kernel", help="Kernel whose source is built: a name in kernels/.")] = (
+        Settings.kernel
+    ),
+    as_json: Annotated[bool, typer.Option("--json", help="One JSON object on standard output.")] = False,
+) -> None:
+    """Find which option of two configurations makes the difference between them.
+
+    Exit codes: 0 found; 2 you asked for something impossible; 3 the lab broke.
+    """
+    doctor.require_tools()
+    project = host.project_folder()
+    settings = Settings(project, host.cache_folder(), kernel, tree.absolute() if tree else None)
+    run = RunFolder(project)
+    text = config_command.bisect_config_files(good, bad, _tools(settings, testcase), run, title, runs)
+    if as_json:
+        print(text, end="")
+    else:
+        record = json.loads(text)
+        made = {option["option"] for option in record["options"]}
+        for option in record["effective"]:
+            note = "" if option["option"] in made else "  (follows)"
+            print(without_control_characters(f"{Difference(**option)}{note}"))
+    say(f"all tests: {run.path / config_command.RECORD}")
+
+
 def register(app: typer.Typer) -> None:
     """Add the commands."""
     app.command(name="bisect")(bisect)
     app.command(name="bisect-step")(bisect_step)
+    app.command(name="bisect-config")(bisect_config)
 
 
 @contextlib.contextmanager

@@ -6,7 +6,7 @@ from __future__ import annotations
 import time
 from collections import Counter
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from harness import bisect_report, bisect_setup, build_fixes, spec, trial
@@ -70,7 +70,12 @@ def bisect(question: Question, tools: Tools, run: RunFolder, seen: Sequence[Obse
     journal = _Journal(question, run)
     used = Counter(one.content for one in seen if one.number)
     digest = trial.case_digest(settings.project, tools.file)
-    with Trial(settings, run, wanted, digest, tools.run_cases, BuildFixes(repository, fixes), used) as try_:
+    tree_of = BuildFixes(repository, fixes).tree_of
+
+    def settings_of(commit: str) -> Settings:
+        return replace(settings, commit=tree_of(commit))
+
+    with Trial(settings_of, settings.cache, run, wanted, digest, tools.run_cases, used) as try_:
         bisection = Bisection(matter, try_, journal.keep, seen)
         journal.bisection = bisection
         return bisection.run()
@@ -142,7 +147,11 @@ def step(tools: Tools, run: RunFolder, title: str, runs: int) -> Seen:
     repository = checkout(settings.cache, settings.tree).repository
     name = repository.working_tree() if repository.edited() else repository.commit("HEAD")
     digest = trial.case_digest(settings.project, tools.file)
-    with Trial(settings, run, wanted, digest, tools.run_cases, BuildFixes(repository)) as try_:
+
+    def settings_of(commit: str) -> Settings:
+        return replace(settings, commit=commit)
+
+    with Trial(settings_of, settings.cache, run, wanted, digest, tools.run_cases) as try_:
         for _ in range(runs):
             seen = try_(name)
             say(

@@ -9,9 +9,11 @@ and for every variant of it.
 
 from __future__ import annotations
 
+import contextlib
 import re
 import shutil
-from collections.abc import Sequence
+import tempfile
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -153,14 +155,40 @@ def build_kernel(kernel: Kernel, cache: Cache) -> BuiltKernel:
     )
 
     def make(folder: Path) -> None:
-        output = (tree.output or folder) / "build"
-        output.mkdir(parents=True, exist_ok=True)
-        _configure(kernel, tree.path, output, folder, requests, cache)
-        _compile(kernel, tree.path, output, folder, cache)
-        if tree.output:
-            shutil.copytree(output, folder / "build", symlinks=True, ignore=_NOT_FOR_MODULES)
+        with _output(kernel, tree, folder, cache) as output:
+            _configure(kernel, tree.path, output, folder, requests, cache)
+            _compile(kernel, tree.path, output, folder, cache)
+            if output.parent != folder:
+                shutil.copytree(output, folder / "build", symlinks=True, ignore=_NOT_FOR_MODULES)
 
     return BuiltKernel(kernel, key, cache.entry(f"kernels/{key}", make), tree)
+
+
+def complete_config(kernel: Kernel, cache: Cache) -> dict[str, str]:
+    """What a kernel's fragments come to after ``make olddefconfig``: option to value; nothing is compiled.
+
+    Raises:
+        UserError: an asked-for option did not survive, or the source is not to be had.
+    """
+    tree = _resolve(kernel, cache)
+    cache.folder.mkdir(parents=True, exist_ok=True)
+    with contextlib.ExitStack() as stack:
+        scratch = Path(stack.enter_context(tempfile.TemporaryDirectory(dir=cache.folder)))
+        output = stack.enter_context(_output(kernel, tree, scratch, cache))
+        _configure(kernel, tree.path, output, scratch, requested_options(kernel), cache)
+        return dict(kconfig.parse_config((output / ".config").read_text()))
+
+
+@contextlib.contextmanager
+def _output(kernel: Kernel, tree: source.SourceTree, folder: Path, cache: Cache) -> Iterator[Path]:
+    """The folder that a kernel is built in: its entry's own, or one that is used again."""
+    used_again = tree.output
+    if kernel.build_folder:
+        used_again = cache.folder / "build-folders" / kernel.build_folder
+    output = (used_again or folder) / "build"
+    output.mkdir(parents=True, exist_ok=True)
+    with cache.lock(f"build-folders/{kernel.build_folder}") if kernel.build_folder else contextlib.nullcontext():
+        yield output
 
 
 def _resolve(kernel: Kernel, cache: Cache) -> source.SourceTree:

@@ -53,6 +53,10 @@ TreeOption = Annotated[
 CommitOption = Annotated[
     str, typer.Option("--commit", metavar="REF", help="With --tree: build this commit of it, not its files.")
 ]
+ConfigOption = Annotated[
+    Path | None,
+    typer.Option("--config", metavar="FILE", help="Build with this configuration instead of the kernel's fragments."),
+]
 ImageOption = Annotated[str, typer.Option("--image", help="Guest image: a name in images/.")]
 CpusOption = Annotated[int, typer.Option("--cpus", min=1, max=8, help="Processors of a guest.")]
 MemoryOption = Annotated[int, typer.Option("--memory", min=256, help="Memory of a guest in MiB.")]
@@ -69,13 +73,20 @@ _DEFAULT = Settings(Path(), Path())
 
 
 def _settings(
-    kernel: str, tree: Path | None, image: str, cpus: int, memory: int, kmemleak: bool = True, commit: str = ""
+    kernel: str,
+    tree: Path | None,
+    image: str,
+    cpus: int,
+    memory: int,
+    kmemleak: bool = True,
+    commit: str = "",
+    config: Path | None = None,
 ) -> Settings:
     doctor.require_tools()
     if commit and tree is None:
         raise UserError("--commit says nothing without a tree", "name the repository with --tree")
     project = host.project_folder()
-    return Settings(project, host.cache_folder(), kernel, tree, commit, image, cpus, memory, kmemleak)
+    return Settings(project, host.cache_folder(), kernel, tree, commit, config, image, cpus, memory, kmemleak)
 
 
 def _known(project: Path, names: Sequence[str] | None) -> tuple[str, ...]:
@@ -121,6 +132,7 @@ def run(
     kernel: KernelOption = _DEFAULT.kernel,
     tree: TreeOption = None,
     commit: CommitOption = "",
+    config: ConfigOption = None,
     without: WithoutOption = None,
     with_: WithOption = None,
     repeat: Annotated[int, typer.Option("--repeat", min=1, help="Run each test case this often.")] = 1,
@@ -142,7 +154,7 @@ def run(
     A test case states how a fixed kernel behaves. It fails when one of its assertions does, and when
     KASAN, kmemleak or another part of the kernel reported something.
     """
-    settings = _settings(kernel, tree, image, cpus, memory, not no_kmemleak, commit)
+    settings = _settings(kernel, tree, image, cpus, memory, not no_kmemleak, commit, config)
     selection = [selected(settings.project, word) for word in select or [str(settings.project / "testcases")]]
     removed, added = _known(settings.project, without), _known(settings.project, with_)
     folder = RunFolder(settings.project)

@@ -66,6 +66,7 @@ class Settings:
         kernel: name of the kernel.
         tree: a working tree to build instead of the kernel's own source, None for that.
         commit: a commit of the tree's repository to build instead of the tree's files; empty for those.
+        config: a configuration to build with instead of the kernel's fragments, None for those.
         image: name of the guest image.
         cpus: processors of a guest.
         memory_mib: memory of a guest in MiB.
@@ -77,6 +78,7 @@ class Settings:
     kernel: str = "debian-6.1"
     tree: Path | None = None
     commit: str = ""
+    config: Path | None = None
     image: str = "minimal"
     cpus: int = 2
     memory_mib: int = 512
@@ -121,16 +123,19 @@ class Lab:
         """The kernel under test, built."""
         return build.build_kernel(self.kernel, self.cache)
 
-    def move_to(self, commit: str) -> bool:
-        """Go on with another commit of the tree's repository.
+    def complete_config(self) -> dict[str, str]:
+        """The kernel's configuration, option to value; the kernel itself is not built for that."""
+        return build.complete_config(self.kernel, self.cache)
+
+    def move_to(self, settings: Settings) -> bool:
+        """Go on with another commit or configuration.
 
         Returns:
-            False where that commit needs another kernel and so a lab of its own; the kernel is built then.
+            False where that needs another kernel and so a lab of its own; the kernel is built then.
 
         Raises:
             HarnessError: it cannot be built.
         """
-        settings = replace(self.settings, commit=commit)
         kernel = _kernel_of(settings)
         built = build.build_kernel(kernel, self.cache)
         if built.key != self.built.key:
@@ -357,12 +362,14 @@ def _await_ready(machine: VirtualMachine, patience: float) -> None:
 
 def _kernel_of(settings: Settings) -> Kernel:
     kernel = spec.load_kernel(settings.project, settings.kernel)
+    package = kernel.source.where if kernel.source.kind is SourceKind.DEBIAN_PACKAGE else ""
+    if settings.config is not None:
+        kernel = replace(kernel, fragments=(settings.config,), build_folder=f"config-{kernel.name}")
     if settings.tree is None:
         return kernel
     tree = str(settings.tree.expanduser().absolute())
     if not settings.commit:
         return replace(kernel, source=KernelSource(SourceKind.TREE, tree))
-    package = kernel.source.where if kernel.source.kind is SourceKind.DEBIAN_PACKAGE else ""
     return replace(kernel, source=KernelSource(SourceKind.COMMIT, tree, settings.commit, package))
 
 
@@ -534,6 +541,8 @@ def repeat_command(job: Job, settings: Settings) -> str:
         words += ["--tree", str(settings.tree)]
     if settings.commit:
         words += ["--commit", settings.commit]
+    if settings.config is not None:
+        words += ["--config", str(settings.config)]
     for option, names in (("--with", job.added), ("--without", job.without)):
         words += [word for name in names for word in (option, name)]
     if job.seed:

@@ -230,6 +230,8 @@ class Kernel:
         moved: beginnings of paths that differ from those in Linux 6.1, which fixes name: old to new.
         unsanitized: folders, relative to the source tree, that are compiled without KASAN's checks.
         objects: compile steps of one full build, for the progress display only.
+        build_folder: name of a build folder that is used again and again by kernels that differ little, so that
+            only what differs is compiled; empty where each kernel has one of its own.
     """
 
     name: str
@@ -239,6 +241,7 @@ class Kernel:
     moved: Mapping[str, str] = field(default_factory=dict)
     unsanitized: tuple[str, ...] = ()
     objects: int = 0
+    build_folder: str = ""
 
     def path_of(self, name: str) -> str:
         """Where this kernel has a source file, by its path in Linux 6.1."""

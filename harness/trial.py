@@ -20,7 +20,6 @@ import pydantic
 
 from harness import bisect, spec
 from harness.bisect_records import Observation, Seen, Wanted
-from harness.build_fixes import BuildFixes
 from harness.cache import content_key, file_digest, folder_digest
 from harness.errors import CompileError, LabError, UnsuitableTree, UserError
 from harness.lab import Lab, Settings
@@ -80,35 +79,35 @@ class Kept:
 
 
 class Trial:
-    """Runs commits.
+    """Runs commits, or whatever else settings can be made of.
 
     Args:
-        settings: what the user chose; the commit is filled in.
+        settings_of: what a commit, by its name, is built and run with.
+        cache: the cache folder.
         folder: the run's folder.
         wanted: what makes a commit bad.
         digest: changes whenever the test cases do.
         run_cases: runs them.
-        fixes: patches that some commits need to be built.
         used: how many runs of each content were used already, where a bisection is resumed.
     """
 
     def __init__(
         self,
-        settings: Settings,
+        settings_of: Callable[[str], Settings],
+        cache: Path,
         folder: RunFolder,
         wanted: Wanted,
         digest: str,
         run_cases: RunCases,
-        fixes: BuildFixes,
         used: Counter[str] | None = None,
     ) -> None:
-        needs_scan = any(title.startswith("memory leak") for title in wanted.signature.titles)
-        self._settings = replace(settings, kmemleak=needs_scan)
+        self._settings_of = settings_of
+        self._cache = cache
+        self._kmemleak = any(title.startswith("memory leak") for title in wanted.signature.titles)
         self._folder = folder
         self._wanted = wanted
         self._digest = digest
         self._run_cases = run_cases
-        self._fixes = fixes
         self._used: Counter[str] = Counter(used or {})
         self._tries: Counter[str] = Counter()
         self._lab: Lab | None = None
@@ -143,12 +142,12 @@ class Trial:
         raise AssertionError("the last attempt returns or raises")
 
     def _try(self, commit: str) -> Observation:
-        lab = self._lab_at(self._fixes.tree_of(commit))
+        lab = self._lab_at(replace(self._settings_of(commit), kmemleak=self._kmemleak), commit)
         modules = lab.modules_under_test()
         content = content_key(
             [lab.built.key, modules.folder.name, lab.image.root.parent.name, self._digest, str(lab.settings.kmemleak)]
         )
-        file = self._settings.cache / "observations" / f"{content}.json"
+        file = self._cache / "observations" / f"{content}.json"
         kept = _read(file)
         number = self._used[content] + 1
         if number <= len(kept.runs):
@@ -162,13 +161,16 @@ class Trial:
         self._used[content] += 1
         return replace(seen, content=content, number=number)
 
-    def _lab_at(self, tree: str) -> Lab:
-        """A lab for a commit: the one there is where it needs the same kernel."""
-        if self._lab is None or not self._lab.move_to(tree):
+    def _lab_at(self, settings: Settings, name: str) -> Lab:
+        """A lab with some settings: the one there is where it needs the same kernel."""
+        if self._lab is None or not self._lab.move_to(settings):
             self._life.close()
-            folder = self._folder.part(f"kernel-{tree[:12]}")
-            self._lab = Lab(replace(self._settings, commit=tree), folder.path)
-            closing = getattr(self._lab, "close", None)
+            self._lab = None
+            lab = Lab(settings, self._folder.part(f"kernel-{name[:12]}").path)
+            # Where it cannot be built there is no lab to move on from.
+            _ = lab.built
+            self._lab = lab
+            closing = getattr(lab, "close", None)
             if closing is not None:
                 self._life.callback(closing)
         return self._lab

@@ -14,7 +14,7 @@ FRONT_DOORS = {"cli", "bisect_cli", "pytest_plugin"}
 #: They know nothing of processes, guests and the disk but what they are handed.
 PURE = {"kconfig", "spec", "stats", "klog", "report", "suppressions"}
 #: What people do with results knows nothing of how a guest is run.
-USES_OF_RESULTS = {"prove", "audit", "sweep", "bisect", "bisect_setup", "bisect_command", "trial"}
+USES_OF_RESULTS = {"prove", "audit", "sweep", "bisect", "bisect_setup", "bisect_command", "config_command", "trial"}
 HOW_A_GUEST_IS_RUN = {"vm", "guest", "console", "build", "modules", "image", "proc"}
 
 
