@@ -48,6 +48,8 @@ def bisect(history: Writer, tmp_path: Path) -> Callable[..., dict[str, Any]]:
         )
         print(finished.stderr)
         assert finished.returncode == 0, finished.stderr
+        # The package's, once, where the cache has it not yet.
+        assert finished.stderr.count("building kernel debian-6.1 ...") <= 1
         assert git(history.repository, "status", "--porcelain", "--branch") == before
         record: dict[str, Any] = json.loads(finished.stdout)
         return record
@@ -55,18 +57,11 @@ def bisect(history: Writer, tmp_path: Path) -> Callable[..., dict[str, Any]]:
     return run
 
 
-def kernels() -> set[Path]:
-    """The kernels in the cache."""
-    return set(CACHE.folder.glob("kernels/*"))
-
-
 def test_the_commit_that_takes_a_fix_out_is_found(bisect: Any, history: Writer) -> None:
-    before = kernels()
     document = bisect("--good", "start", "--bad", "main")
     assert document["first_bad"] == history.names[CULPRIT]
     assert document["confidence"] >= 0.99
     assert {title for step in document["steps"] if step["verdict"] == "bad" for title in step["titles"]} == {TITLE}
-    assert kernels() == before
 
 
 @pytest.mark.parametrize(
@@ -95,13 +90,9 @@ def test_git_skips_what_cannot_be_tested(history: Writer, broken: str, reason: s
 
 def test_the_commit_that_brings_the_fix_back_is_found(bisect: Any, history: Writer) -> None:
     mending = git(history.repository, "rev-parse", "mended~1")
-    document = bisect("--bad", CULPRIT_REF, "--good", "mended", "--term-old", "broken", "--term-new", "fixed")
+    document = bisect("--bad", "mended~4", "--good", "mended", "--term-old", "broken", "--term-new", "fixed")
     assert document["first_bad"] == mending
     assert document["subject"] == MENDING
-
-
-#: The commit before the branch's two; from there on the history has the bug.
-CULPRIT_REF = "mended~4"
 
 
 def test_plain_git_bisect_run_finds_it(history: Writer) -> None:
@@ -110,7 +101,7 @@ def test_plain_git_bisect_run_finds_it(history: Writer) -> None:
     git(repository, "bisect", "start", "main", "start", "--", *FOLDERS)
     try:
         said = subprocess.run(
-            ["git", "bisect", "run", *HARNESS[:2], HARNESS[2], "bisect-step", CASE],
+            ["git", "bisect", "run", *HARNESS, "bisect-step", CASE],
             cwd=repository,
             env=ENVIRONMENT,
             capture_output=True,
