@@ -205,7 +205,10 @@ def _tools(settings: Settings, case: str) -> Tools:
     found = selected(settings.project, case)
 
     def run(lab: Lab, folder: RunFolder, number: int) -> Sequence[Result]:
-        session = LabSession(lab.settings, seed=number - 1, lab=lab, run=folder, named=True)
+        def record(result: Result) -> None:
+            folder.record(result, lab.session())
+
+        session = LabSession(lab.settings, seed=number - 1, lab=lab, on_result=record, named=True, more_follow=True)
         return run_cases(session, [found])
 
     return Tools(settings, found, run)

@@ -116,19 +116,19 @@ def build_environment(cache: Cache) -> dict[str, str]:
 
 
 def sanitizer_environment(unsanitized: Sequence[str]) -> dict[str, str]:
-    """Environment of a kernel build that keeps KASAN's checks out of some folders.
+    """Environment of a kernel build that keeps KASAN's checks out of some folders and objects.
 
     ``scripts/Makefile.lib`` leaves an object unchecked where ``KASAN_SANITIZE`` is ``n``, and make
-    expands a variable of its environment anew in each folder, whose name is ``$(obj)``. Makefiles
-    that set the variable themselves keep the last word.
+    expands a variable of its environment anew for each object, whose name is ``$(obj)/$(basetarget).o``.
+    Makefiles that set the variable themselves keep the last word.
 
     Args:
-        unsanitized: folders relative to the source tree.
+        unsanitized: folders, and objects (``*.o``), relative to the source tree.
     """
     if not unsanitized:
         return {}
-    patterns = " ".join(f"{folder}/%" for folder in unsanitized)
-    return {"KASAN_SANITIZE": f"$(if $(filter {patterns},$(obj)/),n)"}
+    patterns = " ".join(name if name.endswith(".o") else f"{name}/%" for name in unsanitized)
+    return {"KASAN_SANITIZE": f"$(if $(filter {patterns},$(obj)/$(basetarget).o),n)"}
 
 
 def compiler_identity() -> str:
@@ -194,7 +194,8 @@ def _output(kernel: Kernel, tree: source.SourceTree, folder: Path, cache: Cache)
 def _resolve(kernel: Kernel, cache: Cache) -> source.SourceTree:
     if kernel.source.kind is SourceKind.COMMIT:
         return commits.resolve(kernel, cache)
-    return source.resolve(kernel.source, cache, apart_from=kernel.modules)
+    companions = (folder for folders in kernel.companions.values() for folder in folders)
+    return source.resolve(kernel.source, cache, apart_from=(*kernel.modules, *companions))
 
 
 def requested_options(kernel: Kernel) -> tuple[kconfig.OptionRequest, ...]:

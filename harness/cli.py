@@ -18,15 +18,15 @@ import typer
 
 from harness import __version__, bisect_cli, doctor, host, interactive, parse_command, spec
 from harness import prove as proving
+from harness.campaign import Campaign, Cases, ProofOf
 from harness.errors import HarnessError, UserError
 from harness.lab import Lab, Settings
-from harness.model import Fix, Outcome, Proof, Result
+from harness.model import Outcome, Proof, Result
 from harness.parse_command import Form, Parsing
 from harness.progress import results_console, say
-from harness.pytest_plugin import LabSession, run_cases
 from harness.report import as_json
 from harness.report.findings import failures_view
-from harness.report.terminal import proof_table, result_line, result_table
+from harness.report.terminal import proof_table, result_table
 from harness.runs import RunFolder
 from harness.selection import selected
 
@@ -60,6 +60,13 @@ ConfigOption = Annotated[
 ImageOption = Annotated[str, typer.Option("--image", help="Guest image: a name in images/.")]
 CpusOption = Annotated[int, typer.Option("--cpus", min=1, max=8, help="Processors of a guest.")]
 MemoryOption = Annotated[int, typer.Option("--memory", min=256, help="Memory of a guest in MiB.")]
+JobsOption = Annotated[
+    int,
+    typer.Option("--jobs", "-j", min=0, help="Guests at a time; 0: as many as there are processors and memory for."),
+]
+ColdOption = Annotated[
+    bool, typer.Option("--cold", help="Boot each guest instead of restoring one that was saved after booting.")
+]
 JsonOption = Annotated[bool, typer.Option("--json", help="One JSON object on standard output.")]
 WithoutOption = Annotated[
     list[str] | None, typer.Option("--without", metavar="FIX", help="Take this fix out (repeatable).")
@@ -79,6 +86,7 @@ def _settings(
     cpus: int,
     memory: int,
     kmemleak: bool = True,
+    cold: bool = False,
     commit: str = "",
     config: Path | None = None,
 ) -> Settings:
@@ -86,7 +94,7 @@ def _settings(
     if commit and tree is None:
         raise UserError("--commit says nothing without a tree", "name the repository with --tree")
     project = host.project_folder()
-    return Settings(project, host.cache_folder(), kernel, tree, commit, config, image, cpus, memory, kmemleak)
+    return Settings(project, host.cache_folder(), kernel, tree, commit, config, image, cpus, memory, kmemleak, cold)
 
 
 def _known(project: Path, names: Sequence[str] | None) -> tuple[str, ...]:
@@ -96,9 +104,10 @@ def _known(project: Path, names: Sequence[str] | None) -> tuple[str, ...]:
 
 @contextlib.contextmanager
 def _recorded(run: RunFolder, lab: Lab) -> Iterator[None]:
-    """Leave valid result files behind, whatever ends the body."""
+    """Leave valid result files behind and no guest, whatever ends the body."""
     try:
-        yield
+        with lab:
+            yield
     except HarnessError as error:
         run.write(lab.session(), trouble=str(error))
         raise
@@ -147,6 +156,8 @@ def run(
     image: ImageOption = _DEFAULT.image,
     cpus: CpusOption = _DEFAULT.cpus,
     memory: MemoryOption = _DEFAULT.memory_mib,
+    jobs: JobsOption = 0,
+    cold: ColdOption = False,
     as_json_: JsonOption = False,
 ) -> None:
     """Run test cases, each in a guest of its own.
@@ -154,20 +165,18 @@ def run(
     A test case states how a fixed kernel behaves. It fails when one of its assertions does, and when
     KASAN, kmemleak or another part of the kernel reported something.
     """
-    settings = _settings(kernel, tree, image, cpus, memory, not no_kmemleak, commit, config)
+    settings = _settings(kernel, tree, image, cpus, memory, not no_kmemleak, cold, commit, config)
     selection = [selected(settings.project, word) for word in select or [str(settings.project / "testcases")]]
     removed, added = _known(settings.project, without), _known(settings.project, with_)
     folder = RunFolder(settings.project)
     lab = Lab(settings, folder.path)
     with _recorded(folder, lab):
         lab.prepare()
-        repetition = 0
-        while repetition < repeat or (until_fail and repeat == 1):
-            repetition += 1
-            session = LabSession(
-                settings, removed, added, seed, repetition, lab, folder, _say_result, named=bool(select)
-            )
-            results = run_cases(session, selection)
+        campaign = Campaign(lab, folder, jobs)
+        case = Cases(tuple(selection), removed, added, seed, named=bool(select))
+        batches = campaign.batches(case, repeat, until_fail)
+        for batch in batches:
+            results = [result for done in campaign.do(batch) for result in done.results]
             if until_fail and _exit_code(results) != GOOD:
                 break
     if as_json_:
@@ -177,10 +186,6 @@ def run(
         console.print(result_table(folder.results), failures_view(folder.results, console.width))
     _files(folder)
     raise typer.Exit(_exit_code(folder.results))
-
-
-def _say_result(result: Result) -> None:
-    say(result_line(result))
 
 
 @app.command()
@@ -195,6 +200,8 @@ def prove(
         int,
         typer.Option("--attempts", min=1, help="Try a fix so often at most, until its verdict is the known one."),
     ] = 1,
+    jobs: JobsOption = 0,
+    cold: ColdOption = False,
     as_json_: JsonOption = False,
 ) -> None:
     """Prove documented fixes: with a fix its bug must be absent, without it the bug must appear.
@@ -203,20 +210,18 @@ def prove(
     the fix. 'proven' means: clean with the fix, exactly the documented report without it, and counters
     show that the path of the bug ran both times.
     """
-    settings = _settings(kernel, tree, image, cpus, memory)
+    settings = _settings(kernel, tree, image, cpus, memory, cold=cold)
     chosen = spec.load_fixes(settings.project, tuple(fixes or ()))
     if not chosen:
         raise UserError("the catalogue has no fixes", "see testcases/fixes/")
     folder = RunFolder(settings.project)
     lab = Lab(settings, folder.path)
 
-    def run_fix(fix: Fix, without: tuple[str, ...], added: tuple[str, ...], attempt: int) -> Sequence[Result]:
-        session = LabSession(settings, without, added, 0, attempt, lab, folder, _say_result, named=True)
-        return run_cases(session, [str(test) for test in fix.tests])
-
     with _recorded(folder, lab):
         lab.prepare()
-        proofs = proving.prove(lab, chosen, folder, run_fix, attempts)
+        proving.build_variants(lab, chosen)
+        Campaign(lab, folder, jobs).do([ProofOf(fix.name, attempts) for fix in chosen])
+    proofs = folder.proofs
     if as_json_:
         print(as_json.document(folder.results, proofs, lab.session()), end="")
     else:

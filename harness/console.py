@@ -14,6 +14,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 from harness.deadline import Deadline
+from harness.errors import LabError
 from harness.klog import LogParser
 from harness.model import FATAL_KINDS, Finding
 
@@ -32,9 +33,12 @@ class ConsoleWatcher:
         log: file that everything is saved to.
         on_fatal: called once, from the watcher's thread, when the kernel is beyond hope or
             QEMU has gone.
+        history: what the guest printed before it was saved; counts as if it were printed now.
     """
 
-    def __init__(self, connection: socket.socket, log: Path, on_fatal: Callable[[], None]) -> None:
+    def __init__(
+        self, connection: socket.socket, log: Path, on_fatal: Callable[[], None], history: bytes = b""
+    ) -> None:
         self._connection = connection
         self._log = log.open("wb", buffering=0)
         self._log_trouble = ""
@@ -47,6 +51,10 @@ class ConsoleWatcher:
         self._fatal: Finding | None = None
         self._panicked = False
         self._closed = False
+        if history:
+            self._save(history)
+            self._split(history)
+            self._take(self._parser.feed(history))
         self._reader = threading.Thread(target=self._read, name="console", daemon=True)
         self._reader.start()
 
@@ -107,6 +115,17 @@ class ConsoleWatcher:
         with self._changed:
             while self._parser.open_report and not self._closed and not deadline.passed():
                 self._changed.wait(deadline.remaining())
+
+    def send(self, line: str) -> None:
+        """Type a line on the console.
+
+        Raises:
+            LabError: QEMU has gone.
+        """
+        try:
+            self._connection.sendall(line.encode() + b"\n")
+        except OSError as error:
+            raise LabError(f"the guest's console takes no input: {error}", "see qemu.log") from error
 
     def close(self) -> None:
         """Wait for the reader to see the end; QEMU must have ended."""

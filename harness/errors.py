@@ -22,6 +22,10 @@ class HarnessError(Exception):
         self.message = message
         self.next_step = next_step
 
+    def __reduce__(self) -> tuple[type[HarnessError], tuple[str, str]]:
+        # Exceptions cross from worker processes.
+        return type(self), (self.message, self.next_step)
+
     def __str__(self) -> str:
         return f"{self.message}\n  next: {self.next_step}" if self.next_step else self.message
 

@@ -180,7 +180,8 @@ class Repository:
             index: where git keeps what the folder holds.
         """
         folder.mkdir(parents=True, exist_ok=True)
-        arguments = [f"--work-tree={folder}", "read-tree", "--reset", "-u", tree]
+        # All of it, also where the user has checked out a part only.
+        arguments = ["-c", "core.sparseCheckout=false", f"--work-tree={folder}", "read-tree", "--reset", "-u", tree]
         self._told(arguments, f"checking out {tree[:12]}", index=index)
 
     @contextlib.contextmanager

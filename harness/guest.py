@@ -6,13 +6,14 @@ from __future__ import annotations
 import contextlib
 import io
 import logging
+import secrets
 import select
 import shlex
 import socket
 import struct
 import tarfile
 import threading
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from types import MappingProxyType
@@ -35,6 +36,8 @@ logging.getLogger("paramiko").setLevel(logging.CRITICAL)
 
 _KMEMLEAK = "/sys/kernel/debug/kmemleak"
 _CHUNK = 65536
+#: As much as testcases/guest/programs/become-unique.c reads.
+_ENTROPY_BYTES = 64
 #: From the breaking of the SSH connection to the news that the guest has stopped.
 _STOPPING_SECONDS = 3.0
 
@@ -102,13 +105,17 @@ class Keys:
         return paramiko.Ed25519Key.from_private_key(io.StringIO(pem.decode()))
 
     def seed(self) -> bytes:
-        """The tar archive that the guest unpacks over its root at boot."""
+        """The tar archive that the guest unpacks over its root: keys, and entropy for it alone.
+
+        It has always the same size, because a restored machine remembers that of its disks.
+        """
         authorized = self.user.public_key().public_bytes(
             serialization.Encoding.OpenSSH, serialization.PublicFormat.OpenSSH
         )
         files = {
             "root/.ssh/authorized_keys": authorized + b"\n",
             "etc/dropbear/host_key": _dropbear_key(self.host),
+            "run/entropy": secrets.token_bytes(_ENTROPY_BYTES),
         }
         return tar_archive(files)
 
@@ -141,6 +148,8 @@ class Guest:
         keys: its keys.
         patience: factor on all times, 1 for a guest with hardware virtualisation.
         lab_modules: the lab's own modules: name to file on the host.
+        companions: gives modules that use those under test, by name.
+        share: the host's folder that the guest shares over 9P, None where the test case did not ask for one.
     """
 
     def __init__(
@@ -149,12 +158,16 @@ class Guest:
         keys: Keys,
         patience: float,
         lab_modules: Mapping[str, Path] = MappingProxyType({}),
+        companions: Callable[[str], ModuleSet] | None = None,
+        share: Path | None = None,
     ) -> None:
         self.machine = machine
         self.console = machine.console
         self.patience = patience
         self._keys = keys
         self._lab_modules = lab_modules
+        self._companions = companions
+        self._share = share
         self._transport: paramiko.Transport | None = None
         self._stopped = threading.Event()
         self._loaded: set[str] = set()
@@ -265,6 +278,36 @@ class Guest:
         result = self.try_run(script, stdin=modules.archive.read_bytes())
         if result.status != 0:
             raise LabError(f"the modules under test do not load: {result.errors.strip()}", "see console.log")
+
+    def load_companions(self, name: str) -> None:
+        """Load modules that use those under test; built when they are asked for the first time.
+
+        Args:
+            name: as in ``companions`` of ``kernels/*.yaml``: ``9p``, ``nfs``.
+
+        Raises:
+            LabError: they do not compile or load.
+            UserError: the kernel has none of that name.
+        """
+        if self._companions is None:
+            raise LabError("this guest was booted without companions")
+        modules = self._companions(name)
+        names = " ".join(shlex.quote(file.stem) for file in modules.files)
+        script = f"tar -x -C / && depmod && modprobe -a {names}"
+        result = self.try_run(script, stdin=modules.archive.read_bytes())
+        if result.status != 0:
+            raise LabError(f"the companions {name} do not load: {result.errors.strip()}", "see console.log")
+
+    @property
+    def shared_folder(self) -> Path:
+        """The host's folder that this guest can mount over 9P, by the name :data:`harness.vm.SHARE`.
+
+        Raises:
+            LabError: the test case has not asked for one.
+        """
+        if self._share is None:
+            raise LabError("this guest has no shared folder", "mark the test case with @pytest.mark.shared_folder")
+        return self._share
 
     def load_lab_module(self, name: str) -> None:
         """Load one of the lab's own modules, once.

@@ -35,7 +35,7 @@ def shell(lab: Lab, without: Sequence[str], added: Sequence[str], folder: Path) 
         folder: gets the console log.
     """
     modules = lab.modules_under_test(without, added)
-    with lab.boot(folder) as guest:
+    with lab, lab.guest(folder) as guest:
         guest.load_modules_under_test(modules)
         guest.load_lab_module("lab_delay")
         say(f"console log: {folder / 'console.log'}")

@@ -17,39 +17,36 @@ import functools
 import re
 import shutil
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
 import harness
-from harness import accel, build, host, image, judge, klog, modules, spec, suppressions
+from harness import accel, build, host, judge, klog, modules, spec, suppressions
+from harness.bringup import GuestMaker, NeverBooted, Recipe
 from harness.cache import Cache
 from harness.deadline import Deadline
 from harness.errors import HarnessError, LabError
-from harness.guest import Guest, GuestStopped, Keys
+from harness.guest import Guest, GuestStopped
+from harness.image import BuiltImage, build_image
 from harness.model import Finding, Job, Kernel, KernelSource, Outcome, Result, Session, SourceKind, Stage, Suppression
+from harness.pool import GuestPool, ReadyGuest
 from harness.progress import activity, say
 from harness.report.terminal import without_control_characters
 from harness.source_lines import with_source_lines
 from harness.vm import (
-    PATIENCE,
     QEMU,
     Accelerator,
-    Disk,
     MachineShape,
-    VirtualMachine,
+    QemuProgram,
     host_tsc_khz,
     machine_for,
-    qemu_command,
+    qemu_program,
 )
 
-#: Seconds a guest may take to boot, and to answer over SSH, with hardware virtualisation.
-_BOOT_SECONDS = 15.0
-_SSH_SECONDS = 5.0
 _SETTLE_SECONDS = 3.0
-#: A guest that hangs while booting is a fault of the emulation, not of the kernel: tried again once.
-_ATTEMPTS = (1, 2)
-_READY = "lab: ready"
+#: What labs with the same settings in several processes have in common.
+_SHARED = ("kernel", "built", "suppressions", "lab_modules", "image", "choice", "qemu")
 #: The canaries of testcases/guest/modules/lab_canary.c; each must be named by a report.
 _CANARIES = ("use_after_free", "leak")
 #: ... and that of lockdep, where the kernel has it.
@@ -71,6 +68,7 @@ class Settings:
         cpus: processors of a guest.
         memory_mib: memory of a guest in MiB.
         kmemleak: scan for leaks after each case.
+        cold: boot every guest instead of restoring a saved one.
     """
 
     project: Path
@@ -83,16 +81,7 @@ class Settings:
     cpus: int = 2
     memory_mib: int = 512
     kmemleak: bool = True
-
-
-class NeverBooted(LabError):
-    """A guest that neither came up nor said why.
-
-    Attributes:
-        ended_by_itself: QEMU gave up, so that it is not the kernel's fault.
-    """
-
-    ended_by_itself = False
+    cold: bool = False
 
 
 class Lab:
@@ -162,11 +151,24 @@ class Lab:
         """The lab's own modules for this kernel."""
         return modules.build_lab_modules(self.built, self.settings.project / "testcases/guest/modules", self.cache)
 
+    def companions(self, name: str) -> modules.ModuleSet:
+        """Modules for this kernel that use those under test; ``companions`` in ``kernels/*.yaml``."""
+        return modules.build_companions(self.built, name, self.cache)
+
     @functools.cached_property
-    def image(self) -> image.BuiltImage:
+    def image(self) -> BuiltImage:
         """The guest image."""
-        wanted = spec.load_image(self.settings.project, self.settings.image)
-        return image.build_image(wanted, self.settings.project / "testcases/guest/programs", self.cache)
+        return self._build_image(self.settings.image)
+
+    def image_for(self, job: Job | None) -> BuiltImage:
+        """The image that a job asks for, else the session's."""
+        if job is None or job.image == self.settings.image:
+            return self.image
+        return self._build_image(job.image)
+
+    def _build_image(self, name: str) -> BuiltImage:
+        wanted = spec.load_image(self.settings.project, name)
+        return build_image(wanted, self.settings.project / "testcases/guest/programs", self.cache)
 
     @functools.cached_property
     def choice(self) -> accel.Choice:
@@ -208,45 +210,94 @@ class Lab:
         """
         _ = self.suppressions, self.built, self.lab_modules, self.image, self.choice
 
-    @contextlib.contextmanager
-    def boot(self, folder: Path, shape: MachineShape | None = None) -> Iterator[Guest]:
-        """A booted guest that answers over SSH, for the time of a ``with`` block.
+    def recipe(self, shape: MachineShape | None = None, job: Job | None = None) -> Recipe:
+        """What guests are made of.
+
+        Args:
+            shape: the machine, by default the session's.
+            job: what the guest is for; it may ask for another image and a shared folder.
+        """
+        image = self.image_for(job)
+        return Recipe(
+            shape or self.shape(),
+            self.built.bzimage,
+            self.built.key,
+            image.root,
+            image.scratch,
+            image.key,
+            {file.stem: file for file in self.lab_modules.files},
+            self.companions,
+            self.qemu,
+            shared_folder=job is not None and job.shared_folder,
+        )
+
+    @functools.cached_property
+    def qemu(self) -> QemuProgram:
+        """The host's QEMU."""
+        return qemu_program()
+
+    @functools.cached_property
+    def pool(self) -> GuestPool:
+        """Brings guests up."""
+        return GuestPool(GuestMaker(self.recipe(), self.cache), self.folder, self.settings.cold)
+
+    def take_guest(self, folder: Path, life: contextlib.ExitStack, job: Job | None = None) -> ReadyGuest:
+        """A guest, for as long as ``life`` lasts.
 
         Args:
             folder: gets the console log and QEMU's command line.
-            shape: the machine, by default the session's.
+            life: ends the guest.
+            job: what it is for. Jobs that ask for another image or a shared folder are few: their guests are booted.
 
         Raises:
             NeverBooted: it did not come up, and the kernel did not say why.
             GuestStopped: the kernel died on the way.
         """
-        shape = shape or self.shape()
-        patience = PATIENCE[shape.accelerator]
-        keys = Keys.make()
-        guest: Guest | None = None
+        if job is None or (job.image == self.settings.image and not job.shared_folder):
+            return self.pool.take(folder, life)
+        pool = GuestPool(GuestMaker(self.recipe(job=job), self.cache), self.folder, cold=True)
+        life.callback(pool.close)
+        return pool.take(folder, life)
 
-        def command(private: Path) -> list[str]:
-            seed = private / "seed.tar"
-            seed.write_bytes(keys.seed())
-            disks = (
-                Disk("root", self.image.root),
-                Disk("scratch", self.image.scratch, writable=True),
-                Disk("seed", seed),
-            )
-            return qemu_command(shape, self.built.bzimage, disks, private)
+    def close(self) -> None:
+        """End what was prepared for test cases that never came."""
+        if "pool" in self.__dict__:
+            self.pool.close()
 
-        def ended() -> None:
-            if guest is not None:
-                guest.stop()
+    def __enter__(self) -> Lab:
+        return self
 
-        with VirtualMachine(command, folder, ended) as machine:
-            guest = Guest(machine, keys, patience, {file.stem: file for file in self.lab_modules.files})
-            _await_ready(machine, patience)
-            guest.connect(Deadline.after(_SSH_SECONDS * patience))
-            try:
-                yield guest
-            finally:
-                guest.disconnect()
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
+    def prepared(self) -> dict[str, object]:
+        """What has been made so far, and whether the canaries were seen, for :meth:`adopt` in another process.
+
+        Raises:
+            HarnessError: it cannot be made.
+        """
+        self.prepare()
+        trouble = self.canary_trouble()
+        kept = {name: value for name, value in self.__dict__.items() if name in _SHARED}
+        return {**kept, "_canaries": not trouble, "_canary_trouble": trouble}
+
+    def adopt(self, prepared: Mapping[str, object]) -> None:
+        """Take over what another process has made with the same settings."""
+        self.__dict__.update(prepared)
+
+    @contextlib.contextmanager
+    def guest(self, folder: Path) -> Iterator[Guest]:
+        """A guest for the time of a ``with`` block.
+
+        Args:
+            folder: gets the console log and QEMU's command line.
+
+        Raises:
+            NeverBooted: it did not come up, and the kernel did not say why.
+            GuestStopped: the kernel died on the way.
+        """
+        with contextlib.ExitStack() as life:
+            yield self.take_guest(folder, life).guest
 
     def canary_trouble(self) -> str:
         """Why the session's results are void: which canary was not seen; empty where both were.
@@ -283,32 +334,8 @@ class Lab:
         self._canaries = None
         raise LabError(f"the session is void: {trouble}", f"see {self.folder / 'canaries'}")
 
-    def try_to_boot(self, stack: contextlib.ExitStack, folder: Path, attempt: int) -> Guest | None:
-        """A booted guest that lives as long as ``stack``; None where it did not come up and may be tried again.
-
-        Args:
-            stack: ends the guest.
-            folder: gets the console log; what a first attempt left there is kept under another name.
-            attempt: counted from 1.
-
-        Raises:
-            NeverBooted: it did not come up at the last attempt.
-            GuestStopped: the kernel died on the way.
-        """
-        try:
-            return stack.enter_context(self.boot(folder))
-        except NeverBooted as trouble:
-            if attempt == _ATTEMPTS[-1]:
-                raise
-            say(f"{trouble.message}: trying once more")
-            for name in ("console.log", "qemu.log"):
-                (folder / name).rename(folder / f"first-attempt-{name}")
-        return None
-
     def _look_for_canaries(self, folder: Path) -> str:
-        with contextlib.ExitStack() as stack:
-            guests = (self.try_to_boot(stack, folder, attempt) for attempt in _ATTEMPTS)
-            guest = next(guest for guest in guests if guest is not None)
+        with self.guest(folder) as guest:
             guest.load_lab_module("lab_canary")
             guest.clear_kmemleak()
             canaries = self._canaries_of_this_kernel()
@@ -334,30 +361,11 @@ class Lab:
         # the guest wedges afterwards.
         script = f"for n in $(seq {shape.cpus}); do taskset -c $((n - 1)) sh -c 'md5sum /bin/busybox' & done; wait"
         try:
-            with self.boot(folder, shape) as guest:
+            with GuestMaker(self.recipe(shape), self.cache).boot(folder) as guest:
                 guest.run(script, timeout=20)
         except (HarnessError, GuestStopped, AssertionError, TimeoutError) as error:
             return str(error).splitlines()[0]
         return ""
-
-
-def _await_ready(machine: VirtualMachine, patience: float) -> None:
-    deadline = Deadline.after(_BOOT_SECONDS * patience)
-    if machine.console.wait_for(_READY, deadline) is not None:
-        return
-    machine.console.settle(Deadline.after(_SETTLE_SECONDS))
-    if (fatal := machine.console.fatal) is not None:
-        raise GuestStopped(f"the kernel died while booting: {fatal.title}", fatal)
-    status = machine.exit_status()
-    if status is not None:
-        trouble = NeverBooted(
-            f"QEMU ended with status {status} while the guest was booting", "see qemu.log and console.log"
-        )
-        trouble.ended_by_itself = status != 0
-        raise trouble
-    raise NeverBooted(
-        f"the guest did not come up within {deadline.allowed:.0f} s", "see console.log for how far it came"
-    )
 
 
 def _kernel_of(settings: Settings) -> Kernel:
@@ -380,20 +388,23 @@ class CaseRun:
         lab: what the session shares.
         job: what to do.
         folder: its evidence folder, which exists.
+        more_to_come: another guest is needed soon: it comes up while this one is scanned for leaks, which is
+            mostly waiting.
 
     Attributes:
         guest: the booted guest, None where there is none.
         result: what became of the job; None until that is decided.
     """
 
-    def __init__(self, lab: Lab, job: Job, folder: Path) -> None:
+    def __init__(self, lab: Lab, job: Job, folder: Path, more_to_come: bool = False) -> None:
         self._lab = lab
+        self._more_to_come = more_to_come
         self._job = job
         self._folder = folder
         self._cleanup = contextlib.ExitStack()
         self._durations: dict[str, float] = {}
         self._stage = Stage.SOURCE
-        self._attempts = 0
+        self._ready: ReadyGuest | None = None
         self._module_folders: tuple[Path, ...] = ()
         self._suppressions: tuple[Suppression, ...] = ()
         self._started = time.monotonic()
@@ -422,6 +433,8 @@ class CaseRun:
         assert self.guest is not None
         self._durations[Stage.WORKLOAD] = round(time.monotonic() - self._workload_started, 3)
         leaks: tuple[Finding, ...] = ()
+        if self._more_to_come:
+            self._lab.pool.prepare_next()
         if trouble is not None and not isinstance(trouble, GuestStopped):
             judge.ask_for_blocked_tasks(self.guest, trouble)
         if self._lab.settings.kmemleak and judge.can_still_be_asked(trouble):
@@ -441,16 +454,13 @@ class CaseRun:
             shutil.copy2(modules_under_test.diff_file, self._folder / "unfix.diff")
             shutil.copy2(lab.built.config_file, self._folder / "kernel.config")
         with self._in_stage(Stage.IMAGE):
-            _ = lab.image
+            lab.image_for(self._job)
         self._stage = Stage.BOOT
         if trouble := lab.canary_trouble():
             raise LabError(f"the session is void: {trouble}", f"see {lab.folder / 'canaries'}")
         with self._in_stage(Stage.BOOT):
-            for self._attempts in _ATTEMPTS:
-                self.guest = lab.try_to_boot(self._cleanup, self._folder, self._attempts)
-                if self.guest is not None:
-                    break
-        assert self.guest is not None
+            self._ready = lab.take_guest(self._folder, self._cleanup, self._job)
+            self.guest = self._ready.guest
         with self._in_stage(Stage.LOAD):
             self.guest.load_modules_under_test(modules_under_test)
             self.guest.clear_kmemleak()
@@ -472,7 +482,8 @@ class CaseRun:
             trouble = LabError(f"the console could not be saved: {self.guest.console.log_trouble}")
         status = self.guest.machine.exit_status() if self.guest else None
         outcome, message = judge.decide(trouble, findings, status)
-        shape = self._lab.shape() if self._attempts else None
+        attempts = self._ready.attempts if self._ready else _failed_attempts(trouble, self._stage)
+        shape = self._lab.shape() if attempts else None
         self.result = Result(
             **vars(self._job),
             variant=self._job.variant,
@@ -487,7 +498,8 @@ class CaseRun:
             repeat_command=repeat_command(self._job, self._lab.settings),
             accelerator=shape.accelerator if shape else "",
             machine=shape.machine if shape else "",
-            boot_attempts=self._attempts,
+            boot_attempts=attempts,
+            start=self._ready.start if self._ready else "",
         )
         judge.write_evidence(self._folder, self.result)
         return self.result
@@ -506,6 +518,13 @@ class CaseRun:
             return self.guest.console.findings
         log = self._folder / "console.log"
         return klog.parse(log.read_bytes()) if log.exists() else ()
+
+
+def _failed_attempts(trouble: BaseException | None, stage: Stage) -> int:
+    """How often a guest was started that did not come up."""
+    if isinstance(trouble, NeverBooted):
+        return 2
+    return 1 if stage is Stage.BOOT and isinstance(trouble, GuestStopped) else 0
 
 
 def run_job(lab: Lab, job: Job, folder: Path, workload: Callable[[Guest], None]) -> Result:

@@ -228,7 +228,8 @@ class Kernel:
         fragments: Kconfig fragments, merged in this order on top of tinyconfig.
         modules: folders of the modules under test, relative to the source tree.
         moved: beginnings of paths that differ from those in Linux 6.1, which fixes name: old to new.
-        unsanitized: folders, relative to the source tree, that are compiled without KASAN's checks.
+        unsanitized: folders and objects, relative to the source tree, that are compiled without KASAN's checks.
+        companions: module folders that are built only when a test case asks for them, by the name it asks with.
         objects: compile steps of one full build, for the progress display only.
         build_folder: name of a build folder that is used again and again by kernels that differ little, so that
             only what differs is compiled; empty where each kernel has one of its own.
@@ -240,6 +241,7 @@ class Kernel:
     modules: tuple[str, ...]
     moved: Mapping[str, str] = field(default_factory=dict)
     unsanitized: tuple[str, ...] = ()
+    companions: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
     objects: int = 0
     build_folder: str = ""
 
@@ -391,6 +393,7 @@ class Job:
         without: names of the fixes that are taken out.
         added: names of the fixes that are put in.
         image: the guest image's name.
+        shared_folder: the guest gets a folder of the host, of its own and empty, over 9P.
         repetition: counted from 1.
         seed: what the case's random choices start from.
     """
@@ -400,6 +403,7 @@ class Job:
     without: tuple[str, ...] = ()
     added: tuple[str, ...] = ()
     image: str = "minimal"
+    shared_folder: bool = False
     repetition: int = 1
     seed: int = 0
 
@@ -415,7 +419,7 @@ class Result:
     """What became of one job.
 
     Attributes:
-        case, kernel, without, added, variant, image, repetition, seed: as in the job.
+        case, kernel, without, added, variant, image, shared_folder, repetition, seed: as in the job.
         outcome: what became of it.
         stage: the stage it reached; with another outcome than ``pass``, the one that decided it.
         message: one sentence on why the outcome is what it is; empty for ``pass``.
@@ -428,6 +432,7 @@ class Result:
         accelerator: ``kvm`` or ``tcg``.
         machine: QEMU machine type.
         boot_attempts: 2 where the guest did not come up at first.
+        start: how it came up: ``restored`` from a saved machine, or ``booted``; empty where it did not.
     """
 
     case: str
@@ -438,6 +443,7 @@ class Result:
     without: tuple[str, ...] = ()
     added: tuple[str, ...] = ()
     image: str = "minimal"
+    shared_folder: bool = False
     repetition: int = 1
     seed: int = 0
     message: str = ""
@@ -450,6 +456,7 @@ class Result:
     accelerator: str = ""
     machine: str = ""
     boot_attempts: int = 0
+    start: str = ""
 
 
 @dataclass(frozen=True)

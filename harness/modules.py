@@ -1,9 +1,10 @@
 # SPDX-License-Identifier: GPL-2.0-only
-"""Building modules against a built kernel: those under test, and the lab's own.
+"""Building modules against a built kernel: those under test, their companions, and the lab's own.
 
 The modules under test are compiled from copies of their folders, as one external build
 (``make M=``): about a second for a folder, where relinking the kernel takes a minute. The plain
 kernel and its variants take the same road, so that they differ by the un-fix and nothing else.
+Companions are modules that use those under test, such as network filesystems.
 """
 
 from __future__ import annotations
@@ -11,13 +12,13 @@ from __future__ import annotations
 import contextlib
 import shutil
 import tempfile
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 from harness import module_reuse, proc, unfix
 from harness.build import BuiltKernel, build_environment, compile_failure, make_command
-from harness.cache import Cache, content_key, folder_digest
+from harness.cache import Cache, content_key, file_digest, folder_digest
 from harness.deadline import Deadline
 from harness.errors import UserError
 from harness.model import Fix, Kernel
@@ -27,6 +28,9 @@ from harness.progress import activity
 _RECIPE = "4"
 _MODULE_SECONDS = 900.0
 _PACK_SECONDS = 60.0
+#: Companions are compiled without KASAN's checks and without debug information, in half the time: it is the
+#: modules under test that the lab looks into, and their objects are poisoned and checked as ever.
+_COMPANION_VARIABLES = ("KASAN_SANITIZE=n", "CFLAGS_MODULE=")
 
 
 @dataclass(frozen=True)
@@ -139,20 +143,63 @@ def _compile_copies(
     All variants of a kernel are compiled in the same working folder: the same paths make the
     compiler cache hit for every file that an un-fix leaves alone.
     """
+    with _copies(built, folders, cache) as work:
+        diff = variation.apply(built.kernel, work)
+        (target / "unfix.diff").write_text(diff, encoding="utf-8", errors="surrogateescape")
+        with activity(f"building modules of {built.kernel.name}{variation}"):
+            _run_make(built, work, symbols, target / "build.log", cache)
+        for module in work.rglob("*.ko"):
+            shutil.copy2(module, target / module.name)
+        shutil.copy2(work / "Module.symvers", target / "Module.symvers")
+
+
+@contextlib.contextmanager
+def _copies(built: BuiltKernel, folders: Sequence[str], cache: Cache) -> Iterator[Path]:
+    """Copies of a kernel's module folders, ready to be made, for the time of a ``with`` block."""
     work = cache.folder / "work" / built.key
     with cache.lock(f"work/{built.key}"), contextlib.ExitStack() as stack:
         stack.callback(shutil.rmtree, work, ignore_errors=True)
         shutil.rmtree(work, ignore_errors=True)
         for name in folders:
             shutil.copytree(built.tree.module_folder(name), work / name)
-        diff = variation.apply(built.kernel, work)
-        (target / "unfix.diff").write_text(diff, encoding="utf-8", errors="surrogateescape")
         (work / "Kbuild").write_text("".join(f"obj-m += {name}/\n" for name in folders))
-        with activity(f"building modules of {built.kernel.name}{variation}"):
-            _run_make(built, work, symbols, target / "build.log", cache)
-        for module in work.rglob("*.ko"):
-            shutil.copy2(module, target / module.name)
-        shutil.copy2(work / "Module.symvers", target / "Module.symvers")
+        yield work
+
+
+def build_companions(built: BuiltKernel, name: str, cache: Cache) -> ModuleSet:
+    """Modules that use those under test, and fit all their variants.
+
+    Args:
+        built: the kernel they are for.
+        name: one of the kernel's ``companions``.
+        cache: where they are kept.
+
+    Raises:
+        UserError: the kernel has none of that name.
+        LabError: they do not compile.
+    """
+    folders = built.kernel.companions.get(name)
+    if folders is None:
+        known = ", ".join(sorted(built.kernel.companions)) or "none"
+        raise UserError(
+            f"the kernel {built.kernel.name} has no companions named {name!r} (known: {known})",
+            f"name their folders in kernels/{built.kernel.name}.yaml, key 'companions'",
+        )
+    symbols = build_modules_under_test(built, PLAIN, cache).folder / "Module.symvers"
+    sources = [folder_digest(built.tree.path / folder) for folder in folders]
+    key = content_key([_RECIPE, built.key, name, *folders, *sources, file_digest(symbols), *_COMPANION_VARIABLES])
+
+    def make(folder: Path) -> None:
+        with _copies(built, folders, cache) as work:
+            with activity(f"building the companions {name} of {built.kernel.name}"):
+                _run_make(built, work, symbols, folder / "build.log", cache, *_COMPANION_VARIABLES)
+            for module in work.rglob("*.ko"):
+                shutil.copy2(module, folder / module.name)
+        # modprobe's index is of both sets, so the guest makes it.
+        _pack_for_guest(folder, built.release, subfolder=name)
+
+    folder = cache.entry(f"companions/{key}", make)
+    return ModuleSet(folder, tuple(sorted(folder.glob("*.ko"))))
 
 
 def build_lab_modules(built: BuiltKernel, sources: Path, cache: Cache) -> ModuleSet:
@@ -180,16 +227,23 @@ def build_lab_modules(built: BuiltKernel, sources: Path, cache: Cache) -> Module
     return ModuleSet(folder, tuple(sorted(folder.glob("*.ko"))))
 
 
-def _pack_for_guest(folder: Path, release: str) -> None:
-    """Make ``guest.tar`` of the modules in ``folder``: stripped, since a guest needs no debug information."""
+def _pack_for_guest(folder: Path, release: str, subfolder: str = "") -> None:
+    """Make ``guest.tar`` of the modules in ``folder``: stripped, since a guest needs no debug information.
+
+    Args:
+        folder: has the modules.
+        release: the kernel's.
+        subfolder: where they are in the guest, without an index; empty for the modules under test, with theirs.
+    """
     with tempfile.TemporaryDirectory(dir=folder) as scratch:
-        target = Path(scratch) / "lib/modules" / release
+        target = Path(scratch) / "lib/modules" / release / subfolder
         target.mkdir(parents=True)
         deadline = Deadline.after(_PACK_SECONDS)
         for module in sorted(folder.glob("*.ko")):
             strip = ["strip", "--strip-debug", "-o", str(target / module.name), str(module)]
             proc.check(proc.run(strip, deadline=deadline), f"stripping {module.name}")
-        proc.check(proc.run(["depmod", "-b", scratch, release], deadline=deadline), "depmod")
+        if not subfolder:
+            proc.check(proc.run(["depmod", "-b", scratch, release], deadline=deadline), "depmod")
         pack = ["tar", "-c", "--owner=0", "--group=0", "-C", scratch, "-f", str(folder / "guest.tar"), "lib"]
         proc.check(proc.run(pack, deadline=deadline), "packing modules")
 
@@ -210,8 +264,10 @@ def _touched_folders(kernel: Kernel, fixes: Sequence[Fix]) -> tuple[str, ...]:
     return tuple(folder for folder in kernel.modules if folder in touched)
 
 
-def _run_make(built: BuiltKernel, work: Path, symbols: Path | None, log: Path, cache: Cache) -> None:
-    variables = [f"M={work}", f"KCFLAGS=-ffile-prefix-map={work}/="]
+def _run_make(
+    built: BuiltKernel, work: Path, symbols: Path | None, log: Path, cache: Cache, *more_variables: str
+) -> None:
+    variables = [f"M={work}", f"KCFLAGS=-ffile-prefix-map={work}/=", *more_variables]
     if symbols:
         variables.append(f"KBUILD_EXTRA_SYMBOLS={symbols}")
     finished = proc.run(

@@ -61,6 +61,7 @@ def spawn(
     cwd: Path | None = None,
     env: Mapping[str, str] | None = None,
     death_signal: str = "KILL",
+    pass_fds: Sequence[int] = (),
 ) -> subprocess.Popen[bytes]:
     """Start a process that does not outlive the thread that starts it.
 
@@ -71,6 +72,7 @@ def spawn(
         cwd: working directory.
         env: environment variables on top of the harness's own.
         death_signal: what the process gets when its starter dies.
+        pass_fds: file descriptors that it inherits, under the same numbers.
 
     Raises:
         UserError: the program is not installed.
@@ -88,6 +90,7 @@ def spawn(
         cwd=cwd,
         env=environment,
         start_new_session=True,
+        pass_fds=pass_fds,
     )
 
 

@@ -6,6 +6,7 @@ Everything goes to standard error; standard output belongs to results (:func:`re
 
 from __future__ import annotations
 
+import io
 import sys
 import time
 from collections.abc import Iterator
@@ -82,6 +83,22 @@ def activity(title: str, total: int = 0) -> Iterator[Activity]:
 def say(text: str) -> None:
     """Print one line about what is going on."""
     console.print(text, markup=False, soft_wrap=True)
+
+
+class Captured:
+    """Keeps what would be printed, so that another process can print it when its turn has come."""
+
+    def __init__(self) -> None:
+        global console  # noqa: PLW0603 (there is one standard error)
+        self._text = io.StringIO()
+        console = Console(file=self._text, highlight=False, width=_PLAIN_WIDTH)
+
+    def take(self) -> str:
+        """What was printed since the last time."""
+        text = self._text.getvalue()
+        self._text.seek(0)
+        self._text.truncate()
+        return text
 
 
 def results_console() -> Console:

@@ -11,7 +11,6 @@ from harness.judge import names, titles
 from harness.lab import Lab
 from harness.model import FATAL_KINDS, Finding, Fix, Outcome, Presence, Proof, Result, Signature, Verdict
 from harness.progress import say
-from harness.runs import RunFolder
 
 #: Runs a fix's test cases with some fixes taken out, some put in, for the n-th time, and returns their results.
 Runner = Callable[[Fix, tuple[str, ...], tuple[str, ...], int], Sequence[Result]]
@@ -19,35 +18,32 @@ Runner = Callable[[Fix, tuple[str, ...], tuple[str, ...], int], Sequence[Result]
 _Variation = tuple[tuple[str, ...], tuple[str, ...]]
 
 
-def prove(lab: Lab, fixes: Sequence[Fix], run: RunFolder, run_cases: Runner, attempts: int = 1) -> list[Proof]:
-    """Prove fixes, one after the other.
-
-    All variants are built before the first guest boots, so that an un-fix that does not apply is
-    known at once.
-
-    Args:
-        lab: what the session shares.
-        fixes: what to prove.
-        run: where results go.
-        run_cases: runs a fix's test cases.
-        attempts: how often a fix is tried at most, until its verdict is the known one.
+def build_variants(lab: Lab, fixes: Sequence[Fix]) -> None:
+    """Build what the proofs need before the first guest boots: an un-fix that does not apply is known at once.
 
     Raises:
         UserError: an un-fix does not apply.
         LabError: a variant does not compile.
     """
     kernel = lab.settings.kernel
-    applicable = [fix for fix in fixes if fix.on(kernel).presence is not Presence.NOT_APPLICABLE]
-    for fix in applicable:
-        for variation in _with_and_without(fix, kernel):
-            lab.modules_under_test(*variation)
-    proofs = []
     for fix in fixes:
-        proof = _try(fix, kernel, run_cases, attempts) if fix in applicable else _not_applicable(fix, kernel)
-        say(f"{fix.name}: {proof.verdict}: {proof.reason}")
-        run.record_proof(proof, lab.session())
-        proofs.append(proof)
-    return proofs
+        if fix.on(kernel).presence is not Presence.NOT_APPLICABLE:
+            for variation in _with_and_without(fix, kernel):
+                lab.modules_under_test(*variation)
+
+
+def prove(fix: Fix, kernel: str, run_cases: Runner, attempts: int = 1) -> Proof:
+    """Prove a fix.
+
+    Args:
+        fix: what to prove.
+        kernel: the kernel's name.
+        run_cases: runs the fix's test cases.
+        attempts: how often it is tried at most, until its verdict is the known one.
+    """
+    if fix.on(kernel).presence is Presence.NOT_APPLICABLE:
+        return _not_applicable(fix, kernel)
+    return _try(fix, kernel, run_cases, attempts)
 
 
 def _try(fix: Fix, kernel: str, run_cases: Runner, attempts: int) -> Proof:

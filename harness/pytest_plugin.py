@@ -35,10 +35,10 @@ class LabSession:
         added: names of the fixes that are put in.
         seed: what random choices of the test cases start from.
         repetition: counted from 1.
-        lab: a lab to use; where None one is made when the first test case asks for a guest.
-        run: the run's folder; made together with the lab where None.
-        on_result: called with every result.
+        lab: a lab to use; where None one is made when the first test case asks for a guest, with a run's folder.
+        on_result: called with every result; where None it goes into the run's folder.
         named: the test cases were asked for by name: run them also on a kernel that is known to lack the fix.
+        more_follow: after this session's test cases others need guests of this lab.
     """
 
     def __init__(
@@ -49,9 +49,9 @@ class LabSession:
         seed: int = 0,
         repetition: int = 1,
         lab: Lab | None = None,
-        run: RunFolder | None = None,
         on_result: Callable[[Result], None] | None = None,
         named: bool = False,
+        more_follow: bool = False,
     ) -> None:
         self.settings = settings
         self.without = tuple(without)
@@ -60,40 +60,39 @@ class LabSession:
         self.repetition = repetition
         self.named = named
         self.collection_errors: list[str] = []
+        self.collected: list[str] = []
         self.results: list[Result] = []
+        self.more_follow = more_follow
+        self._more_to_come = False
         self._lab = lab
-        self._run = run
+        self._run: RunFolder | None = None
         self._on_result = on_result
-
-    @property
-    def run(self) -> RunFolder:
-        """The run's folder."""
-        if self._run is None:
-            self._run = RunFolder(self.settings.project)
-        return self._run
 
     @property
     def lab(self) -> Lab:
         """The lab."""
         if self._lab is None:
-            self._lab = Lab(self.settings, self.run.path)
+            self._run = RunFolder(self.settings.project)
+            self._lab = Lab(self.settings, self._run.path)
         return self._lab
 
     def job(self, node: pytest.Item) -> Job:
         """The job of a test case on this session's kernel."""
+        image = node.get_closest_marker("image")
         return Job(
             case=_case_name(node, self.settings.project),
             kernel=self.settings.kernel,
             without=self.without,
             added=self.added,
-            image=self.settings.image,
+            image=image.args[0] if image else self.settings.image,
+            shared_folder=node.get_closest_marker("shared_folder") is not None,
             repetition=self.repetition,
             seed=self.seed,
         )
 
     def case_run(self, job: Job) -> CaseRun:
         """A job, about to be done."""
-        return CaseRun(self.lab, job, case_folder(self.run.path, job))
+        return CaseRun(self.lab, job, case_folder(self.lab.folder, job), self._more_to_come)
 
     def obstacle(self, node: pytest.Item) -> str:
         """Why a fix's test case says nothing about this kernel as it is; empty where it does."""
@@ -106,21 +105,42 @@ class LabSession:
         return known.reason if known.presence is Presence.NOT_APPLICABLE else ""
 
     def record(self, result: Result) -> None:
-        """Keep a result and write the run's files."""
+        """Keep a result and tell whoever wants to know it."""
         self.results.append(result)
-        self.run.record(result, self.lab.session())
+        session = self.lab.session()
+        if self._run is not None:
+            self._run.record(result, session)
         if self._on_result:
             self._on_result(result)
+
+    def pytest_collection_finish(self, session: pytest.Session) -> None:
+        """Remember what was found."""
+        self.collected = [f"{item.path}::{item.nodeid.partition('::')[2]}" for item in session.items]
 
     def pytest_collectreport(self, report: pytest.CollectReport) -> None:
         """Remember test files that cannot be read."""
         if report.failed:
             self.collection_errors.append(report.longreprtext)
 
+    def pytest_runtest_setup(self, item: pytest.Item) -> None:
+        """Tell the lab whether another guest is going to be needed."""
+        items = item.session.items
+        later = items[items.index(item) + 1 :]
+        self._more_to_come = self.more_follow or any(map(_needs_guest, later))
+
     def pytest_keyboard_interrupt(self) -> None:
         """Leave valid files behind after Ctrl-C."""
         if self._lab is not None and self._run is not None:
             self._run.write(self._lab.session(), trouble="interrupted")
+
+    def pytest_sessionfinish(self) -> None:
+        """End what the lab of this session prepared."""
+        if self._run is not None and self._lab is not None:
+            self._lab.close()
+
+
+def _needs_guest(item: pytest.Item) -> bool:
+    return _FIXTURE in getattr(item, "fixturenames", ())
 
 
 def _case_name(node: pytest.Item, project: Path) -> str:
@@ -157,7 +177,7 @@ def pytest_configure(config: pytest.Config) -> None:
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     """Mark what boots a virtual machine, so that ``-m 'not boots'`` leaves it out."""
     for item in items:
-        if _FIXTURE in getattr(item, "fixturenames", ()):
+        if _needs_guest(item):
             item.add_marker("boots")
 
 
@@ -243,10 +263,23 @@ def run_cases(session: LabSession, selection: Sequence[str]) -> list[Result]:
         UserError: the selection matches nothing, or a test file cannot be read.
         KeyboardInterrupt: somebody pressed Ctrl-C.
     """
+    _pytest(session, selection)
+    return session.results
+
+
+def collect_cases(session: LabSession, selection: Sequence[str]) -> list[str]:
+    """The node ids of the test cases that a selection matches, as pytest takes them; the arguments are those of
+    :func:`run_cases`.
+    """
+    _pytest(session, [*selection, "--collect-only"])
+    return session.collected
+
+
+def _pytest(session: LabSession, words: Sequence[str]) -> None:
     project = session.settings.project
     quiet = ["-p", "no:terminal", "-p", "no:cacheprovider", "-o", "addopts=", "--capture=sys"]
     status = pytest.main(
-        [*quiet, "-c", str(project / "pyproject.toml"), "--rootdir", str(project), *selection],
+        [*quiet, "-c", str(project / "pyproject.toml"), "--rootdir", str(project), *words],
         plugins=[session],
     )
     if status == pytest.ExitCode.INTERRUPTED and not session.collection_errors:
@@ -254,5 +287,4 @@ def run_cases(session: LabSession, selection: Sequence[str]) -> list[Result]:
     if session.collection_errors:
         raise UserError(f"a test file cannot be read:\n{session.collection_errors[0]}", "mend the file")
     if status in (pytest.ExitCode.NO_TESTS_COLLECTED, pytest.ExitCode.USAGE_ERROR):
-        raise UserError(f"no test case matches {' '.join(selection)}", f"see {project / 'testcases'}")
-    return session.results
+        raise UserError(f"no test case matches {' '.join(words)}", f"see {project / 'testcases'}")

@@ -7,6 +7,7 @@ file beside it that is then renamed: a run that is killed leaves what it had.
 
 from __future__ import annotations
 
+import bisect
 import contextlib
 import copy
 import os
@@ -27,8 +28,6 @@ class RunFolder:
 
     Attributes:
         path: the folder, which exists.
-        results: what was recorded so far.
-        proofs: what was proven so far.
     """
 
     def __init__(self, project: Path) -> None:
@@ -42,13 +41,13 @@ class RunFolder:
             link.replace(runs / "latest")
         except OSError as error:
             raise disk_trouble(error, runs) from error
-        self.results: list[Result] = []
-        self.proofs: list[Proof] = []
+        self._results: list[tuple[int, Result]] = []
+        self._proofs: list[tuple[int, Proof]] = []
 
     def part(self, name: str) -> RunFolder:
         """A folder inside this one, with results of its own."""
         part = copy.copy(self)
-        part.path, part.results, part.proofs = self.path / name, [], []
+        part.path, part._results, part._proofs = self.path / name, [], []
         part.path.mkdir(parents=True, exist_ok=True)
         return part
 
@@ -62,14 +61,30 @@ class RunFolder:
         """The report for people."""
         return self.path / "report.html"
 
-    def record(self, result: Result, session: Session) -> None:
-        """Add a result and write all files."""
-        self.results.append(result)
+    @property
+    def results(self) -> list[Result]:
+        """What was recorded so far, in the order of the places."""
+        return [result for _, result in self._results]
+
+    @property
+    def proofs(self) -> list[Proof]:
+        """What was proven so far, in the order of the places."""
+        return [proof for _, proof in self._proofs]
+
+    def record(self, result: Result, session: Session, place: int = 0) -> None:
+        """Add a result and write all files.
+
+        Args:
+            result: what became of a job.
+            session: what holds for all results.
+            place: where it belongs among the others, whichever is done first.
+        """
+        bisect.insort(self._results, (place, result), key=_place)
         self.write(session)
 
-    def record_proof(self, proof: Proof, session: Session) -> None:
-        """Add a proof and write all files."""
-        self.proofs.append(proof)
+    def record_proof(self, proof: Proof, session: Session, place: int = 0) -> None:
+        """Add a proof and write all files; the arguments are those of :meth:`record`."""
+        bisect.insort(self._proofs, (place, proof), key=_place)
         self.write(session)
 
     def write(self, session: Session, trouble: str = "") -> None:
@@ -89,6 +104,10 @@ class RunFolder:
                 write_atomically(self.path / name, text)
         except OSError as error:
             raise disk_trouble(error, self.path) from error
+
+
+def _place(entry: tuple[int, object]) -> int:
+    return entry[0]
 
 
 def write_atomically(file: Path, text: str) -> None:

@@ -44,8 +44,9 @@ class SourceTree:
     output: Path | None = None
 
     def module_folder(self, name: str) -> Path:
-        """Where the sources of a module under test are."""
-        return (self.modules or self.path) / name
+        """Where the sources of a module are: those under test may lie apart from the rest."""
+        apart = self.modules / name if self.modules else None
+        return apart if apart and apart.is_dir() else self.path / name
 
 
 def resolve(source: KernelSource, cache: Cache, apart_from: tuple[str, ...] = ()) -> SourceTree:

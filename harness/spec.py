@@ -58,6 +58,7 @@ class _KernelSchema(_Schema):
     modules: list[FolderName] = Field(min_length=1)
     moved: dict[str, str] = {}
     unsanitized: list[FolderName] = []
+    companions: dict[FolderName, Annotated[list[FolderName], Field(min_length=1)]] = {}
     objects: int = Field(default=0, ge=0)
 
 
@@ -205,6 +206,7 @@ def load_kernel(project: Path, name: str) -> Kernel:
         modules=tuple(schema.modules),
         moved=schema.moved,
         unsanitized=tuple(schema.unsanitized),
+        companions={name: tuple(folders) for name, folders in schema.companions.items()},
         objects=schema.objects,
     )
 

@@ -28,7 +28,7 @@ from harness.progress import say
 from harness.report import as_json
 from harness.runs import RunFolder, write_atomically
 
-#: Runs the test cases once in a lab, in a folder, for the n-th time.
+#: Runs the test cases once in a lab, for the n-th time; results go into a folder.
 RunCases = Callable[[Lab, RunFolder, int], Sequence[Result]]
 #: How often a commit is tried again where the lab broke.
 _RETRIES = 2
@@ -170,14 +170,13 @@ class Trial:
             # Where it cannot be built there is no lab to move on from.
             _ = lab.built
             self._lab = lab
-            closing = getattr(lab, "close", None)
-            if closing is not None:
-                self._life.callback(closing)
+            self._life.callback(lab.close)
         return self._lab
 
     def _run(self, lab: Lab, commit: str, number: int) -> Sequence[Result]:
         self._tries[commit] += 1
         folder = self._folder.part(f"{commit[:12]}-{self._tries[commit]}")
+        lab.folder = folder.path
         return self._run_cases(lab, folder, number)
 
 

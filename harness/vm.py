@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import contextlib
 import enum
 import re
@@ -11,7 +12,7 @@ import shutil
 import socket
 import subprocess
 import tempfile
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -27,8 +28,13 @@ from harness.errors import LabError, UserError
 QEMU = "qemu-system-x86_64"
 #: The kernel's name of the first disk; the others are found by their serial numbers.
 _ROOT_DEVICE = "/dev/vda"
+#: What a guest calls the folder of the host that it shares, when it mounts it.
+SHARE = "share"
 #: From the closing of the console to the end of the process.
 _ENDING_SECONDS = 5.0
+_QUESTION_SECONDS = 30.0
+#: No limit: the default is made for networks, in bytes a second.
+_SAVING_BANDWIDTH = 1 << 40
 
 
 class Accelerator(enum.StrEnum):
@@ -150,7 +156,15 @@ def kernel_command_line(shape: MachineShape, extra: str = "") -> str:
 
 
 def qemu_command(
-    shape: MachineShape, kernel: Path, disks: tuple[Disk, ...], sockets: Path, append: str = ""
+    shape: MachineShape,
+    kernel: Path,
+    disks: tuple[Disk, ...],
+    sockets: Path,
+    append: str = "",
+    *,
+    sandbox: bool = False,
+    restored_from: int | None = None,
+    share: Path | None = None,
 ) -> list[str]:
     """The command line of a guest.
 
@@ -160,6 +174,9 @@ def qemu_command(
         disks: the first is the guest's root.
         sockets: folder with the listening sockets ``console`` and ``qmp``.
         append: further words for the kernel's command line.
+        sandbox: QEMU gives up system calls that it does not need.
+        restored_from: file descriptor of a saved machine that is restored instead of booting.
+        share: folder of the host that the guest can mount over 9P, by the name :data:`SHARE`.
     """
     microvm = shape.machine is Machine.MICROVM
     bus = "device" if microvm else "pci"
@@ -185,7 +202,41 @@ def qemu_command(
         mode = "snapshot=on" if disk.writable else "readonly=on"
         command += ["-drive", f"id={disk.name},file={disk.file},format=raw,if=none,{mode}"]
         command += ["-device", f"virtio-blk-{bus},drive={disk.name},serial={disk.name}"]
+    if share is not None:
+        # Files belong to whoever runs QEMU: not every host folder could remember another owner.
+        command += ["-fsdev", f"local,id={SHARE},path={share},security_model=none"]
+        command += ["-device", f"virtio-9p-{bus},fsdev={SHARE},mount_tag={SHARE}"]
+    if sandbox:
+        command += ["-sandbox", "on,obsolete=deny,elevateprivileges=deny,spawn=deny,resourcecontrol=deny"]
+    if restored_from is not None:
+        command += ["-incoming", f"fd:{restored_from}"]
     return [*command, "-kernel", str(kernel), "-append", kernel_command_line(shape, append)]
+
+
+@dataclass(frozen=True)
+class QemuProgram:
+    """The QEMU of this host.
+
+    Attributes:
+        version: first line of ``--version``.
+        sandbox: it was built with a seccomp sandbox.
+    """
+
+    version: str
+    sandbox: bool
+
+
+def qemu_program() -> QemuProgram:
+    """Ask the host's QEMU what it is.
+
+    Raises:
+        UserError: it is not installed.
+        LabError: it does not answer.
+    """
+    deadline = Deadline.after(_QUESTION_SECONDS)
+    version = proc.check(proc.run([QEMU, "--version"], deadline=deadline), f"{QEMU} --version").output
+    options = proc.check(proc.run([QEMU, "-help"], deadline=deadline), f"{QEMU} -help").output
+    return QemuProgram(version.partition("\n")[0], re.search("^-sandbox on", options, re.MULTILINE) is not None)
 
 
 class VirtualMachine:
@@ -197,12 +248,23 @@ class VirtualMachine:
         command: makes the command line, given the folder with the sockets.
         folder: gets ``console.log``, ``qemu.command`` and ``qemu.log``.
         on_end: called once, from another thread, when the kernel has died or QEMU has gone.
+        inherited: file descriptors that QEMU inherits.
+        history: what the console showed before the machine was saved.
     """
 
-    def __init__(self, command: Callable[[Path], list[str]], folder: Path, on_end: Callable[[], None]) -> None:
+    def __init__(
+        self,
+        command: Callable[[Path], list[str]],
+        folder: Path,
+        on_end: Callable[[], None],
+        inherited: Sequence[int] = (),
+        history: bytes = b"",
+    ) -> None:
         self._command = command
         self._folder = folder
         self._on_end = on_end
+        self._inherited = inherited
+        self._history = history
         self._cleanup = contextlib.ExitStack()
         self.console: ConsoleWatcher
         self._process: subprocess.Popen[bytes]
@@ -224,6 +286,11 @@ class VirtualMachine:
         """Process id of QEMU."""
         return self._process.pid
 
+    def kill(self) -> None:
+        """End QEMU at once; whoever waits for the guest is told."""
+        with contextlib.suppress(ProcessLookupError):
+            self._process.kill()
+
     def exit_status(self) -> int | None:
         """QEMU's exit status, negative for a signal; None while it runs."""
         if self.console.closed:
@@ -244,6 +311,54 @@ class VirtualMachine:
             said = f"QEMU said: {self._last_words()}"
             raise LabError(f"QEMU did not take the command {command}: {error}", said) from error
 
+    def save(self, file: Path, deadline: Deadline) -> None:
+        """Write the machine's state to a file; it stops for good in the end.
+
+        It must not be stopped before: a machine that was saved stopped is restored stopped.
+
+        Raises:
+            LabError: QEMU cannot, or the disk is full.
+        """
+        self.monitor("migrate-set-capabilities", capabilities=[{"capability": "events", "state": True}])
+        self.monitor("migrate-set-parameters", **{"max-bandwidth": _SAVING_BANDWIDTH})
+        with file.open("wb") as state:
+            self._monitor.send_fd_scm(state.fileno())
+            self.monitor("getfd", fdname="state")
+            self.monitor("migrate", uri="fd:state")
+            event = self._wait_for_event(
+                lambda event: event["event"] == "MIGRATION" and event["data"]["status"] in ("completed", "failed"),
+                deadline,
+            )
+        if event["data"]["status"] == "failed":
+            status = self.monitor("query-migrate")
+            raise LabError(f"the machine cannot be saved: {status.get('error-desc', status)}", "is the disk full?")
+
+    def wait_until_restored(self, deadline: Deadline) -> None:
+        """Wait until a machine whose state was inherited runs.
+
+        Raises:
+            LabError: QEMU cannot read the state.
+        """
+        # What happened before the monitor was ready is not announced.
+        if self.monitor("query-status")["status"] != "running":
+            self._wait_for_event(lambda event: event["event"] == "RESUME", deadline)
+
+    def _wait_for_event(self, wanted: Callable[[Any], bool], deadline: Deadline) -> Any:
+        try:
+            while True:
+                event = self._monitor.pull_event(wait=deadline.remaining() or 0.1)
+                if wanted(event):
+                    return event
+        except (QMPError, OSError, TimeoutError, EOFError) as error:
+            said = f"QEMU said: {self._last_words()}"
+            raise LabError(f"QEMU did not do what was waited for: {error or type(error).__name__}", said) from error
+
+    def move_to(self, folder: Path) -> None:
+        """Give the machine another folder: its files are renamed and go on growing there."""
+        for name in ("console.log", "qemu.command", "qemu.log"):
+            (self._folder / name).replace(folder / name)
+        self._folder = folder
+
     def ssh_port(self) -> int:
         """The loopback port that leads to the guest's SSH server."""
         listing = str(self.monitor("human-monitor-command", **{"command-line": "info usernet"}))
@@ -258,17 +373,21 @@ class VirtualMachine:
         listener = self._cleanup.enter_context(socket.socket(socket.AF_UNIX))
         listener.bind(str(sockets / "console"))
         listener.listen(1)
+        # A loop of its own: the machine may be used by another thread than the one that starts it.
+        loop = asyncio.new_event_loop()
+        self._cleanup.callback(loop.close)
+        asyncio.set_event_loop(loop)
         self._monitor = QEMUMonitorProtocol(str(sockets / "qmp"), server=True, nickname="guest")
         self._cleanup.callback(self._close_monitor)
         command = self._command(sockets)
         (self._folder / "qemu.command").write_text(shlex.join(command) + "\n")
         output = self._cleanup.enter_context((self._folder / "qemu.log").open("wb"))
         # Throw-away disk copies go beside the sockets, not to /var/tmp.
-        self._process = proc.spawn(command, output=output, env={"TMPDIR": str(sockets)})
+        self._process = proc.spawn(command, output=output, env={"TMPDIR": str(sockets)}, pass_fds=self._inherited)
         self._cleanup.callback(proc.end, self._process)
         deadline = Deadline.after(30)
         self.console = ConsoleWatcher(
-            self._accept_console(listener, deadline), self._folder / "console.log", self._on_end
+            self._accept_console(listener, deadline), self._folder / "console.log", self._on_end, self._history
         )
         self._cleanup.callback(self._close_console)
         try:

@@ -15,6 +15,8 @@ import hypothesis
 import pytest
 
 from harness import build, cli, host, spec
+from harness import lab as labs
+from harness.bringup import GuestMaker
 from harness.cache import Cache
 from harness.lab import Lab, Settings
 from harness.model import Fix, Kernel
@@ -22,6 +24,7 @@ from harness.tests import fake_kernel_tree, fake_project, fake_qemu
 from harness.tests.fake_kernel_tree import Trouble
 from harness.tests.fake_qemu import Boot, FakeQemu
 from harness.tests.processes import Ended, HarnessCommand, holds, is_running
+from harness.vm import QemuProgram
 
 # The machine may be busy with kernels and guests: how long an example takes says nothing.
 hypothesis.settings.register_profile("lab", deadline=None)
@@ -149,7 +152,19 @@ def ground(tmp_path_factory: pytest.TempPathFactory) -> Ground:
         lab.modules_under_test(spec.fix_names(project))
         assert lab.lab_modules.files
         assert lab.image.root.is_file()
+        _install_fake_qemu(programs)
+        patch.setenv(fake_qemu.VARIABLE, str(folder))
+        patch.setenv("HARNESS_ACCELERATOR", "tcg")
+        FakeQemu(folder).play(Boot())
+        assert GuestMaker(lab.recipe(), lab.cache).saved_machine().intact()
     return Ground(project, folder / "cache", build.compiler_identity())
+
+
+def _install_fake_qemu(programs: Path) -> None:
+    """Put the fake QEMU into a folder of ``PATH``."""
+    program = programs / "qemu-system-x86_64"
+    program.write_text(f"#!{sys.executable}\nfrom harness.tests.fake_qemu import main; main()\n")
+    program.chmod(0o755)
 
 
 @pytest.fixture
@@ -174,8 +189,8 @@ def qemu(
     scratch.mkdir()
     monkeypatch.setenv("TMPDIR", str(scratch))
     monkeypatch.setattr(tempfile, "tempdir", str(scratch))
-    start = "from harness.tests.fake_qemu import main; main()"
-    fake_program("qemu-system-x86_64", f"#!{sys.executable}\n{start}\n")
+    _install_fake_qemu(fake_program("true", "exit 0").parent)
+    monkeypatch.setattr(labs, "qemu_program", lambda: QemuProgram(fake_qemu.VERSION, sandbox=False))
     fake = FakeQemu(folder)
     fake.play(Boot())
     yield fake

@@ -39,7 +39,9 @@ _MAKEFILE = f"""\
 O ?= $(CURDIR)
 config := $(O)/.config
 trouble := $(FAKE_KERNEL_TROUBLE)
-folders_with_objects := fs/ext4 net net/core network
+objects := fs/ext4/inode.o fs/ext4/inode_extra.o net/socket.o net/core/sock.o network/main.o
+folder_of = $(patsubst %/,%,$(dir $(1)))
+name_of = $(basename $(notdir $(1)))
 journal := $(or $(FAKE_KERNEL_JOURNAL),/dev/null)
 
 .PHONY: tinyconfig olddefconfig bzImage modules_prepare kernelrelease modules
@@ -61,7 +63,8 @@ bzImage:
 	@[ '$(trouble)' != no-space ] || {{ echo 'init/main.c:1: fatal error: error writing to /tmp/cc.s: \
 No space left on device'; exit 1; }}
 	@[ '$(trouble)' != hang ] || sleep 600
-	@$(foreach obj,$(folders_with_objects),echo '$(obj) $(or $(KASAN_SANITIZE),y)' >>$(O)/sanitized;)
+	@$(foreach object,$(objects),$(foreach obj,$(call folder_of,$(object)),$(foreach basetarget,\
+$(call name_of,$(object)),echo '$(object) $(or $(KASAN_SANITIZE),y)' >>$(O)/sanitized;)))
 	@mkdir -p $(O)/arch/x86/boot
 	@echo 'a kernel' >$(O)/arch/x86/boot/bzImage
 	@echo '  LD      vmlinux'

@@ -30,6 +30,7 @@ from pathlib import Path
 from typing import Any
 
 VARIABLE = "FAKE_QEMU"
+VERSION = "QEMU emulator version 7.2.0 (fake)"
 SCENARIO = "scenario.json"
 #: A file that appears when a command hangs.
 HANGS = "hangs"
@@ -39,7 +40,10 @@ BOOT_LOG = """\
 [    0.000000] Command line: console=ttyS0 root=/dev/vda ro
 [    0.500000] Run /lab/init as init process
 """
+WAITING = "lab: waiting for the time\n"
 READY = "lab: ready after 1.00 s\n"
+#: What a saved machine consists of.
+STATE = b"state of a fake machine"
 PANIC = """\
 [    2.000000] BUG: kernel NULL pointer dereference, address: 0000000000000008
 [    2.000000] Oops: 0000 [#1] PREEMPT SMP KASAN NOPTI
@@ -90,6 +94,9 @@ def leak_report(function: str) -> str:
         "    [<00000000aaaaaaaa>] __kmalloc+0x4d/0x130\n"
         f"    [<00000000bbbbbbbb>] {function}+0x20/0x60\n"
     )
+
+
+_EPOCH = {"seconds": 0, "microseconds": 0}
 
 
 class Start(enum.StrEnum):
@@ -206,6 +213,13 @@ def _settings(argv: Sequence[str], option: str) -> list[dict[str, str]]:
     return [dict(part.partition("=")[::2] for part in value.split(",")) for value in values]
 
 
+def _incoming(argv: Sequence[str]) -> bytes | None:
+    """What a machine is restored from, None where it boots."""
+    if "-incoming" not in argv:
+        return None
+    return Path(f"/proc/self/fd/{argv[argv.index('-incoming') + 1].removeprefix('fd:')}").read_bytes()
+
+
 def _connected(path: str) -> socket.socket:
     connection = socket.socket(socket.AF_UNIX)
     connection.connect(path)
@@ -221,8 +235,11 @@ class Machine:
     monitor: socket.socket
     seed: dict[str, bytes]
     listener: socket.socket
+    restored: bool = False
     leaks: str = ""
     connections: list[socket.socket] = field(default_factory=list)
+    #: File descriptors that came over the monitor.
+    borrowed: list[int] = field(default_factory=list)
 
     def say(self, text: str) -> None:
         """Print on the console, and wait until the harness has read it."""
@@ -240,9 +257,13 @@ class Machine:
         version = {"qemu": {"major": 7, "minor": 2, "micro": 0}, "package": ""}
         self._answer({"QMP": {"version": version, "capabilities": []}})
         text = ""
-        while data := self.monitor.recv(65536):
+        while True:
+            data, descriptors, _, _ = socket.recv_fds(self.monitor, 65536, 1)
+            if not data:
+                break
+            self.borrowed += descriptors
             # Requests end where their outermost brace closes; nothing separates them.
-            text += data.decode()
+            text = (text + data.decode()).lstrip()
             while text.strip():
                 try:
                     request, end = json.JSONDecoder().raw_decode(text)
@@ -253,13 +274,25 @@ class Machine:
 
     def _take_request(self, request: dict[str, Any]) -> None:
         answer: object = {}
+        if request["execute"] == "query-status":
+            answer = {"status": "inmigrate"}
+        if request["execute"] == "migrate":
+            os.write(self.borrowed[0], STATE)
+            self._answer({"event": "MIGRATION", "data": {"status": "completed"}, "timestamp": _EPOCH})
         if request["execute"] == "human-monitor-command":
             port = self.listener.getsockname()[1]
             answer = f"Hub -1 (net):\r\n  TCP[HOST_FORWARD]  12  127.0.0.1 {port}  10.0.2.15  22  0  0\r\n"
         identity = {"id": request["id"]} if "id" in request else {}
         self._answer({"return": answer, **identity})
+        if request["execute"] == "query-status":
+            self._answer({"event": "RESUME", "timestamp": _EPOCH})
         if request["execute"] == "quit":
             os._exit(0)
+
+    def await_time(self) -> None:
+        """Wait until the harness types the time on the console."""
+        while not self.console.recv(100).endswith(b"\n"):
+            pass
 
     def _answer(self, message: object) -> None:
         self.monitor.sendall(json.dumps(message).encode() + b"\r\n")
@@ -360,6 +393,10 @@ def _load_ssh() -> None:
 def main() -> None:
     """Be QEMU."""
     argv = sys.argv[1:]
+    if argv == ["--version"]:
+        print(VERSION)
+    if argv in (["--version"], ["-help"]):
+        return
     folder = Path(os.environ[VARIABLE])
     number = _claim_number(folder)
     boot = _scenario(folder, number)
@@ -375,15 +412,22 @@ def main() -> None:
         streams = {entry.name: archive.extractfile(entry) for entry in archive}
         seed = {name: stream.read() for name, stream in streams.items() if stream is not None}
     listener = socket.create_server(("127.0.0.1", 0))
-    machine = Machine(boot, _connected(sockets["console"]), _connected(sockets["qmp"]), seed, listener)
+    incoming = _incoming(argv)
+    if incoming is not None and incoming != STATE:
+        sys.exit("qemu-system-x86_64: load of migration failed: Invalid argument")
+    console, monitor = _connected(sockets["console"]), _connected(sockets["qmp"])
+    machine = Machine(boot, console, monitor, seed, listener, restored=incoming is not None)
     threading.Thread(target=machine.serve_monitor, daemon=True).start()
     threading.Thread(target=_load_ssh, daemon=True).start()
-    machine.say(boot.chatter + BOOT_LOG)
+    machine.say(boot.chatter + ("" if machine.restored else BOOT_LOG))
     if boot.start is Start.PANICS:
         machine.say(PANIC)
     if boot.start in (Start.PANICS, Start.RESETS):
         os._exit(0)
     if boot.start is Start.READY:
+        if not machine.restored:
+            machine.say(WAITING)
+        machine.await_time()
         machine.say(READY)
     if boot.ssh is not Ssh.SILENT and boot.start is Start.READY:
         _serve_ssh(machine)

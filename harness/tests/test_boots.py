@@ -22,6 +22,7 @@ import psutil
 import pytest
 
 from harness import host, spec
+from harness.lab import Lab, Settings
 from harness.model import Presence
 
 pytestmark = pytest.mark.boots
@@ -136,20 +137,18 @@ def test_an_emptied_un_fix_is_an_error_before_anything_boots(harness: Callable[.
 
 
 @pytest.mark.parametrize("kernel", ["debian-6.1", "debian-6.12"])
-@pytest.mark.parametrize("name", spec.fix_names(Path(__file__).parents[2]))
-def test_a_fix_is_taken_out_of_its_files_and_the_rest_compiles(
-    harness: Callable[..., Any], project: Path, kernel: str, name: str
-) -> None:
-    fix, presence = spec.load_fix(project, name), spec.load_fix(project, name).on(kernel).presence
-    if presence is Presence.NOT_APPLICABLE:
-        pytest.skip(fix.on(kernel).reason)
-    option = "--with" if presence is Presence.MISSING else "--without"
-    finished = harness("build", kernel, option, name, "--json")
-    assert finished.returncode == 0, finished.stderr
-    module = Path(json.loads(finished.stdout)["modules"][0])
-    diff = (module.parent / "unfix.diff").read_text()
-    changed = {line.removeprefix("--- a/") for line in diff.splitlines() if line.startswith("--- a/")}
-    assert changed == set(map(spec.load_kernel(project, kernel).path_of, fix.files))
+def test_each_fix_is_taken_out_of_its_files_and_the_rest_compiles(tmp_path: Path, kernel: str) -> None:
+    project = Path(__file__).parents[2]
+    lab = Lab(Settings(project, Path(ENVIRONMENT["HARNESS_CACHE"]), kernel), tmp_path)
+    for name in spec.fix_names(project):
+        fix, presence = spec.load_fix(project, name), spec.load_fix(project, name).on(kernel).presence
+        if presence is Presence.NOT_APPLICABLE:
+            continue
+        missing = presence is Presence.MISSING
+        built = lab.modules_under_test(added=[name]) if missing else lab.modules_under_test(without=[name])
+        diff = built.diff_file.read_text()
+        changed = {line.removeprefix("--- a/") for line in diff.splitlines() if line.startswith("--- a/")}
+        assert changed == set(map(lab.kernel.path_of, fix.files)), name
 
 
 def test_each_fault_has_its_outcome(harness: Callable[..., Any], project: Path) -> None:

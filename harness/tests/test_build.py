@@ -58,10 +58,16 @@ class TestSuccess:
             stream.write("CONFIG_MORE=y\n")
         assert build_kernel(kernel, cache).key != before.key
 
-    def test_kasan_leaves_the_named_folders_alone(self, kernel: Kernel, cache: Cache) -> None:
-        built = build_kernel(replace(kernel, unsanitized=("net", "arch/x86")), cache)
+    def test_kasan_leaves_the_named_folders_and_objects_alone(self, kernel: Kernel, cache: Cache) -> None:
+        built = build_kernel(replace(kernel, unsanitized=("net", "arch/x86", "fs/ext4/inode.o")), cache)
         checked = dict(line.split() for line in (built.build_folder / "sanitized").read_text().splitlines())
-        assert checked == {"fs/ext4": "y", "net": "n", "net/core": "n", "network": "y"}
+        assert checked == {
+            "fs/ext4/inode.o": "n",
+            "fs/ext4/inode_extra.o": "y",
+            "net/socket.o": "n",
+            "net/core/sock.o": "n",
+            "network/main.o": "y",
+        }
 
     def test_other_folders_without_kasan_are_another_kernel(self, kernel: Kernel, cache: Cache) -> None:
         assert build_kernel(kernel, cache).key != build_kernel(replace(kernel, unsanitized=("net",)), cache).key

@@ -4,15 +4,14 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from unittest import mock
 
 import pytest
 
-from harness import build
+from harness import bringup, build
 from harness import guest as guests
-from harness import lab as labs
 from harness.errors import LabError, UserError
 from harness.guest import Guest, Keys
 from harness.judge import CaseSkipped
@@ -56,9 +55,15 @@ pytestmark = pytest.mark.usefixtures("qemu")
 
 
 @pytest.fixture
-def lab(ground: Ground, tmp_path: Path) -> Lab:
-    """A lab with everything built."""
-    return Lab(Settings(ground.project, ground.cache, kernel=KERNEL), tmp_path / "run")
+def lab(ground: Ground, tmp_path: Path) -> Iterator[Lab]:
+    """A lab with everything built, whose guests are booted."""
+    with Lab(Settings(ground.project, ground.cache, kernel=KERNEL, cold=True), _folder(tmp_path / "run")) as lab:
+        yield lab
+
+
+def _folder(path: Path) -> Path:
+    path.mkdir()
+    return path
 
 
 @pytest.fixture
@@ -80,8 +85,8 @@ def run(lab: Lab, canaries_seen: None) -> RunWorkload:
 @pytest.fixture
 def little_patience(monkeypatch: pytest.MonkeyPatch) -> None:
     """What never comes is waited for only shortly."""
-    monkeypatch.setattr(labs, "_BOOT_SECONDS", 0.05)
-    monkeypatch.setattr(labs, "_SSH_SECONDS", 0.05)
+    monkeypatch.setattr(bringup, "_BOOT_SECONDS", 0.05)
+    monkeypatch.setattr(bringup, "_SSH_SECONDS", 0.05)
 
 
 def raising(error: Exception) -> Callable[[Guest], object]:
@@ -180,7 +185,7 @@ class TestBoot:
         self, run: RunWorkload, qemu: FakeQemu, monkeypatch: pytest.MonkeyPatch
     ) -> None:
         # The second attempt needs a moment on a busy machine; the first is hopeless after any time.
-        monkeypatch.setattr(labs, "_BOOT_SECONDS", 0.1)
+        monkeypatch.setattr(bringup, "_BOOT_SECONDS", 0.1)
         qemu.play(Boot(Start.SILENT), Boot())
         result = run()
         assert (result.outcome, result.boot_attempts) == (Outcome.PASS, 2)
@@ -213,10 +218,10 @@ class TestBoot:
     def test_an_ssh_server_that_is_of_no_use_is_a_lab_error(
         self, run: RunWorkload, qemu: FakeQemu, monkeypatch: pytest.MonkeyPatch, ssh: Ssh, said: str
     ) -> None:
-        monkeypatch.setattr(labs, "_BOOT_SECONDS", 5.0)
+        monkeypatch.setattr(bringup, "_BOOT_SECONDS", 5.0)
         monkeypatch.setattr("harness.guest._STOPPING_SECONDS", 0.1)
         if ssh is Ssh.WRONG_HOST_KEY:
-            monkeypatch.setattr(labs, "_SSH_SECONDS", 5.0)
+            monkeypatch.setattr(bringup, "_SSH_SECONDS", 5.0)
         qemu.play(Boot(ssh=ssh))
         result = run()
         assert (result.outcome, result.stage) == (Outcome.LAB_ERROR, Stage.BOOT)
@@ -314,7 +319,7 @@ class TestCanaries:
     def test_a_canary_guest_that_hangs_at_boot_is_tried_once_more(
         self, lab: Lab, qemu: FakeQemu, monkeypatch: pytest.MonkeyPatch
     ) -> None:
-        monkeypatch.setattr(labs, "_BOOT_SECONDS", 0.1)
+        monkeypatch.setattr(bringup, "_BOOT_SECONDS", 0.1)
         qemu.play(Boot(Start.SILENT), Boot())
         assert lab.canary_trouble() == ""
 

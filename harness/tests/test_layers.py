@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 PACKAGE = Path(__file__).parents[1]
-FRONT_DOORS = {"cli", "bisect_cli", "pytest_plugin"}
+FRONT_DOORS = {"cli", "bisect_cli", "campaign", "pytest_plugin"}
 #: They know nothing of processes, guests and the disk but what they are handed.
 PURE = {"kconfig", "spec", "stats", "klog", "report", "suppressions"}
 #: What people do with results knows nothing of how a guest is run.

@@ -7,7 +7,6 @@ from dataclasses import replace
 
 import pytest
 
-from harness.lab import Lab, Settings
 from harness.model import (
     Finding,
     FindingKind,
@@ -22,8 +21,6 @@ from harness.model import (
     Verdict,
 )
 from harness.prove import matches, prove, weigh
-from harness.runs import RunFolder
-from harness.tests.conftest import Ground
 from harness.tests.fake_project import COUNTER, KERNEL, TITLE
 from harness.tests.records import finding, result
 
@@ -162,56 +159,45 @@ class TestSignatures:
 class TestWhatIsKnown:
     """What ``fix.yaml`` says of a kernel."""
 
-    @pytest.fixture
-    def run(self, ground: Ground, known_compiler: None) -> RunFolder:
-        return RunFolder(ground.project)
-
-    @pytest.fixture
-    def lab(self, ground: Ground, run: RunFolder) -> Lab:
-        return Lab(Settings(ground.project, ground.cache, kernel=KERNEL), run.path)
-
     def test_a_verdict_is_as_known_or_a_surprise(self, fix: Fix) -> None:
         stubborn = replace(fix, kernels={"fake": FixOnKernel(verdict=Verdict.NOT_REPRODUCED, reason="tried")})
         assert proof(stubborn, [CLEAN], [CLEAN]).as_known
         assert not proof(stubborn, [CLEAN], [LEAKED]).as_known
         assert not proof(fix, [CLEAN], [CLEAN]).as_known
 
-    def test_a_fix_that_does_not_apply_runs_nothing(self, fix: Fix, lab: Lab, run: RunFolder) -> None:
+    def test_a_fix_that_does_not_apply_runs_nothing(self, fix: Fix) -> None:
         known = FixOnKernel(Presence.NOT_APPLICABLE, Verdict.NOT_APPLICABLE, "there is no such code")
-        (weighed,) = prove(lab, [replace(fix, kernels={KERNEL: known})], run, lambda *_: pytest.fail("ran"))
+        weighed = prove(replace(fix, kernels={KERNEL: known}), KERNEL, lambda *_: pytest.fail("ran"))
         assert (weighed.verdict, weighed.reason) == (Verdict.NOT_APPLICABLE, "there is no such code")
         assert weighed.as_known
 
-    def test_a_fix_that_the_kernel_lacks_is_put_in_for_the_run_with_it(
-        self, fix: Fix, lab: Lab, run: RunFolder, monkeypatch: pytest.MonkeyPatch
-    ) -> None:
-        monkeypatch.setattr(lab, "modules_under_test", lambda *_: None)
+    def test_a_fix_that_the_kernel_lacks_is_put_in_for_the_run_with_it(self, fix: Fix) -> None:
         lacking = replace(fix, kernels={KERNEL: FixOnKernel(Presence.MISSING)})
 
         def run_cases(_: Fix, without: tuple[str, ...], added: tuple[str, ...], attempt: int) -> list[Result]:
             assert not without
             return [CLEAN if added == (fix.name,) else LEAKED]
 
-        (weighed,) = prove(lab, [lacking], run, run_cases)
+        weighed = prove(lacking, KERNEL, run_cases)
         assert weighed.verdict is Verdict.PROVEN
 
     @pytest.mark.parametrize(("attempts", "verdict"), [(1, Verdict.NOT_REPRODUCED), (2, Verdict.PROVEN)])
     def test_a_surprising_verdict_is_tried_again_as_often_as_asked_for_and_kept(
-        self, fix: Fix, lab: Lab, run: RunFolder, attempts: int, verdict: Verdict
+        self, fix: Fix, attempts: int, verdict: Verdict
     ) -> None:
         def run_cases(_: Fix, without: tuple[str, ...], added: tuple[str, ...], attempt: int) -> list[Result]:
             return [LEAKED if without and attempt == 2 else CLEAN]
 
-        (weighed,) = prove(lab, [fix], run, run_cases, attempts)
+        weighed = prove(fix, KERNEL, run_cases, attempts)
         assert weighed.verdict is verdict
         assert [text.split(":")[0] for text in weighed.earlier] == ["not reproduced"] * (attempts - 1)
 
-    def test_a_known_verdict_is_not_tried_again(self, fix: Fix, lab: Lab, run: RunFolder) -> None:
+    def test_a_known_verdict_is_not_tried_again(self, fix: Fix) -> None:
         attempts = []
 
         def run_cases(_: Fix, without: tuple[str, ...], added: tuple[str, ...], attempt: int) -> list[Result]:
             attempts.append(attempt)
             return [LEAKED if without else CLEAN]
 
-        (weighed,) = prove(lab, [fix], run, run_cases, 5)
+        weighed = prove(fix, KERNEL, run_cases, 5)
         assert (weighed.verdict, weighed.earlier, attempts) == (Verdict.PROVEN, (), [1, 1])

@@ -1,0 +1,168 @@
+# SPDX-License-Identifier: GPL-2.0-only
+"""Guests that are restored from a saved machine, one ahead of the need; on a fake QEMU."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import shutil
+import signal
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from harness.bringup import GuestMaker, SavedMachine, forget
+from harness.lab import Lab, Settings
+from harness.pool import GuestPool, ReadyGuest, Start
+from harness.tests.conftest import Ground
+from harness.tests.fake_project import KERNEL
+from harness.tests.fake_qemu import BOOT_LOG, STATE, WAITING, Boot, FakeQemu
+from harness.tests.fake_qemu import Start as FakeStart
+from harness.tests.processes import holds, is_running
+
+
+@pytest.fixture
+def lab(ground: Ground, tmp_path: Path, qemu: FakeQemu) -> Iterator[Lab]:
+    """A lab whose saved machines are its own."""
+    cache = tmp_path / "cache"
+    cache.mkdir(exist_ok=True)
+    for entry in ground.cache.iterdir():
+        if entry.name in ("saved", "locks"):
+            shutil.copytree(entry, cache / entry.name)
+    lab = Lab(Settings(ground.project, ground.cache, kernel=KERNEL), tmp_path)
+    with lab:
+        yield lab
+
+
+@pytest.fixture
+def maker(lab: Lab, tmp_path: Path) -> GuestMaker:
+    """Brings guests up with saved machines of its own."""
+    return GuestMaker(lab.recipe(), type(lab.cache)(tmp_path / "cache"))
+
+
+@pytest.fixture
+def pool(maker: GuestMaker, tmp_path: Path) -> Iterator[GuestPool]:
+    """A pool; what it leaves is an error."""
+    pool = GuestPool(maker, tmp_path)
+    with contextlib.closing(pool):
+        yield pool
+    assert not list(tmp_path.glob(".next-*"))
+
+
+@contextlib.contextmanager
+def taken(pool: GuestPool, folder: Path) -> Iterator[ReadyGuest]:
+    folder.mkdir(exist_ok=True)
+    with contextlib.ExitStack() as life:
+        yield pool.take(folder, life)
+
+
+def saved_entry(tmp_path: Path) -> SavedMachine:
+    (entry,) = (entry for entry in (tmp_path / "cache/saved").iterdir() if not entry.suffix)
+    return SavedMachine(entry)
+
+
+def test_a_guest_goes_on_from_the_saved_machine(pool: GuestPool, tmp_path: Path, qemu: FakeQemu) -> None:
+    with taken(pool, tmp_path / "case") as ready:
+        assert (ready.start, ready.attempts) == (Start.RESTORED, 1)
+        assert ready.guest.run("uname") == ""
+    log = (tmp_path / "case/console.log").read_text()
+    assert log.startswith(BOOT_LOG + WAITING), "the console begins before the machine was saved"
+    assert len(qemu.pids()) == 1
+
+
+def test_keys_and_entropy_are_new_for_each_guest(pool: GuestPool, tmp_path: Path, qemu: FakeQemu) -> None:
+    for name in ("one", "two"):
+        with taken(pool, tmp_path / name):
+            pass
+    first, second = qemu.seeds()
+    assert first != second
+    assert len(first) == len(second), "a restored machine remembers the size of its disks"
+
+
+def test_no_key_is_left_with_the_saved_machine(maker: GuestMaker) -> None:
+    names = {file.name for file in maker.saved_machine().folder.iterdir()}
+    assert names == {"state", "digest", "console.log", "qemu.command", "qemu.log"}
+
+
+def test_the_next_guest_comes_up_ahead_and_brings_its_files_along(
+    pool: GuestPool, tmp_path: Path, qemu: FakeQemu
+) -> None:
+    with taken(pool, tmp_path / "one"):
+        pool.prepare_next()
+        assert holds(lambda: len(qemu.pids()) == 2)
+    with taken(pool, tmp_path / "two") as ready:
+        assert len(qemu.pids()) == 2
+        assert ready.guest.run("uname") == ""
+    files = {file.name for file in (tmp_path / "two").iterdir()}
+    assert files == {"console.log", "qemu.command", "qemu.log"}
+
+
+def test_a_guest_that_died_while_it_waited_is_replaced(pool: GuestPool, tmp_path: Path, qemu: FakeQemu) -> None:
+    with taken(pool, tmp_path / "one"):
+        pool.prepare_next()
+        assert holds(lambda: len(qemu.pids()) == 2)
+        assert holds(lambda: pool._next is not None and pool._next.done())
+        os.kill(qemu.pids()[1], signal.SIGKILL)
+        assert holds(lambda: not is_running(qemu.pids()[1]))
+    with taken(pool, tmp_path / "two") as ready:
+        assert ready.guest.run("uname") == ""
+    assert len(qemu.pids()) == 3
+
+
+def test_a_guest_that_nobody_takes_is_ended(pool: GuestPool, tmp_path: Path, qemu: FakeQemu) -> None:
+    pool.prepare_next()
+    assert holds(lambda: len(qemu.pids()) == 1)
+    pool.close()
+    assert not is_running(qemu.pids()[0])
+
+
+def test_a_guest_that_never_comes_up_does_not_keep_the_pool_from_closing(
+    pool: GuestPool, tmp_path: Path, qemu: FakeQemu
+) -> None:
+    qemu.play(Boot(start=FakeStart.SILENT))
+    pool.prepare_next()
+    assert holds(lambda: len(qemu.pids()) == 1)
+    pool.close()
+    assert not is_running(qemu.pids()[0])
+    assert saved_entry(tmp_path).intact(), "it is the end of the pool, not the machine's fault"
+
+
+@pytest.mark.parametrize("damage", [STATE[:-1], STATE[::-1], b""])
+def test_a_damaged_machine_is_noticed_and_made_again(
+    maker: GuestMaker, tmp_path: Path, qemu: FakeQemu, damage: bytes
+) -> None:
+    saved_entry(tmp_path).state.write_bytes(damage)
+    assert maker.saved_machine().state.read_bytes() == STATE
+    assert len(qemu.pids()) == 1
+
+
+def test_a_machine_that_cannot_be_restored_is_forgotten_and_the_guest_booted(
+    pool: GuestPool, maker: GuestMaker, tmp_path: Path, capfd: pytest.CaptureFixture[str]
+) -> None:
+    saved = maker.saved_machine()
+    pool._saved = saved
+    saved.state.write_bytes(b"altered after it was looked at")
+    with taken(pool, tmp_path / "case") as ready:
+        assert (ready.start, ready.attempts) == (Start.BOOTED, 2)
+    assert not saved.folder.exists()
+    assert (tmp_path / "case/first-attempt-qemu.log").exists()
+    assert "booting instead" in capfd.readouterr().err
+
+
+def test_without_a_saved_machine_all_guests_are_booted_and_it_is_said(
+    pool: GuestPool, tmp_path: Path, qemu: FakeQemu, capfd: pytest.CaptureFixture[str]
+) -> None:
+    forget(saved_entry(tmp_path))
+    qemu.play(Boot(start=FakeStart.RESETS), Boot(start=FakeStart.RESETS), Boot())
+    with taken(pool, tmp_path / "case") as ready:
+        assert ready.start is Start.BOOTED
+    assert "no machine could be saved" in capfd.readouterr().err
+
+
+def test_cold_means_booted(maker: GuestMaker, tmp_path: Path) -> None:
+    with (
+        contextlib.closing(GuestPool(maker, tmp_path, cold=True)) as pool,
+        taken(pool, tmp_path / "case") as ready,
+    ):
+        assert ready.start is Start.BOOTED

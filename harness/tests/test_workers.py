@@ -1,0 +1,81 @@
+# SPDX-License-Identifier: GPL-2.0-only
+"""Worker processes: what they do, and how they end."""
+
+from __future__ import annotations
+
+import contextlib
+import functools
+import os
+import signal
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import psutil
+import pytest
+
+from harness.errors import LabError, UserError
+from harness.tests.processes import holds, is_running
+from harness.workers import Workers
+
+
+@contextlib.contextmanager
+def doing(folder: Path) -> Iterator[Callable[[str], str]]:
+    """What the workers of these tests do; each leaves a file when it ends in an orderly way."""
+
+    def do(piece: str) -> str:
+        match piece.split():
+            case ["impossible"]:
+                raise UserError("it is impossible", "do something else")
+            case ["bug"]:
+                raise ZeroDivisionError("by zero")
+            case ["die"]:
+                os.kill(os.getpid(), signal.SIGKILL)
+            case ["wait", name]:
+                (folder / f"{name}.waits").touch()
+                while not (folder / name).exists():
+                    time.sleep(0.01)
+            case ["touch", name]:
+                (folder / name).touch()
+            case ["pid"]:
+                return str(os.getpid())
+        return piece.upper()
+
+    try:
+        yield do
+    finally:
+        (folder / f"{os.getpid()}.ended").touch()
+
+
+def workers(folder: Path, count: int = 2) -> Workers[str, str]:
+    return Workers(count, functools.partial(doing, folder))
+
+
+def test_pieces_are_done_side_by_side_and_known_by_their_numbers(tmp_path: Path) -> None:
+    # The first one ends only because the second one runs at the same time.
+    with workers(tmp_path) as two:
+        done = list(two.do(["wait file", "touch file", "a", "b"]))
+    assert dict(done) == {0: "WAIT FILE", 1: "TOUCH FILE", 2: "A", 3: "B"}
+    assert done.index((1, "TOUCH FILE")) < done.index((0, "WAIT FILE"))
+
+
+def test_what_is_impossible_in_a_worker_is_impossible_here(tmp_path: Path) -> None:
+    with pytest.raises(UserError, match="it is impossible") as caught, workers(tmp_path, 1) as one:
+        list(one.do(["impossible"]))
+    assert caught.value.next_step == "do something else"
+
+
+@pytest.mark.parametrize(("piece", "message"), [("bug", "by zero"), ("die", "ended with status -9")])
+def test_a_worker_that_breaks_is_trouble_of_the_lab(tmp_path: Path, piece: str, message: str) -> None:
+    with pytest.raises(LabError, match=message), workers(tmp_path, 1) as one:
+        list(one.do([piece]))
+
+
+def test_an_early_end_interrupts_the_workers_which_clean_up(tmp_path: Path) -> None:
+    with workers(tmp_path) as two:
+        under_way = two.do(["pid", "wait for-ever"])
+        pid = int(next(under_way)[1])
+        assert holds((tmp_path / "for-ever.waits").exists)
+    assert not is_running(pid)
+    assert len(list(tmp_path.glob("*.ended"))) == 2
+    assert not [child for child in psutil.Process().children() if "spawn_main" in " ".join(child.cmdline())]
