@@ -12,7 +12,7 @@ from typing import Annotated
 
 import typer
 
-from harness import bisect_command, bisect_report, config_command, doctor, host
+from harness import bisect_command, bisect_report, build_fixes, config_command, doctor, host
 from harness.bisect_command import Tools
 from harness.bisect_config import Difference
 from harness.bisect_records import Answer, Question, Seen
@@ -29,6 +29,26 @@ from harness.selection import selected
 OLD, NEW, SKIP, ABORT = 0, 1, 125, 128
 
 _TERM = re.compile(r"[a-z][a-z-]*")
+#: Words that mean something else to ``git bisect``.
+_GITS_OWN = frozenset(
+    [
+        "bad",
+        "good",
+        "help",
+        "log",
+        "new",
+        "next",
+        "old",
+        "replay",
+        "reset",
+        "run",
+        "skip",
+        "start",
+        "terms",
+        "view",
+        "visualize",
+    ]
+)
 
 CaseArgument = Annotated[str, typer.Argument(help="A fix's name, a file, a folder or a pytest node id.")]
 TitleOption = Annotated[
@@ -83,9 +103,11 @@ def bisect(
     if resume:
         question, seen = bisect_command.interrupted(project)
     else:
+        # Nothing that depends on the folder one is in: it may be resumed elsewhere.
+        fixes = tuple(map(build_fixes.anchored, build_fix or ()))
+        where, case = _place(project, tree, good, bad, testcase)
         terms = _terms(term_old, term_new)
-        asked = _asked(testcase, tree, good, bad)
-        question = Question(*asked, title, confidence, *terms, kernel, tuple(build_fix or ()), end_runs)
+        question = Question(where, good, bad, case, title, confidence, *terms, kernel, fixes, end_runs)
         seen = ()
     settings = Settings(project, host.cache_folder(), question.kernel, Path(question.tree))
     run = RunFolder(project)
@@ -173,17 +195,13 @@ def stopping_git(words: Sequence[str]) -> Iterator[None]:
         raise SystemExit(status if status >= ABORT else ABORT + status) from end
 
 
-def _asked(testcase: str | None, tree: Path | None, good: str, bad: str) -> tuple[str, str, str, str]:
-    lacking = [
-        name
-        for name, value in (("TESTCASE", testcase), ("--tree", tree), ("--good", good), ("--bad", bad))
-        if not value
-    ]
-    if testcase is None or tree is None or lacking:
-        raise UserError(
-            f"{', '.join(lacking)} missing", "harness bisect --help; or --resume to go on with the last one"
-        )
-    return str(tree.absolute()), good, bad, testcase
+def _place(project: Path, tree: Path | None, good: str, bad: str, testcase: str | None) -> tuple[str, str]:
+    """The repository and the test case, where all was said that has to be."""
+    said = {"TESTCASE": testcase, "--tree": tree, "--good": good, "--bad": bad}
+    if lacking := [name for name, value in said.items() if not value]:
+        raise UserError(f"{', '.join(lacking)} missing", "harness bisect --help; --resume goes on with the last one")
+    assert tree is not None and testcase is not None
+    return str(tree.absolute()), selected(project, testcase)
 
 
 def _terms(old: str, new: str) -> tuple[str, str]:
@@ -196,7 +214,7 @@ def _terms(old: str, new: str) -> tuple[str, str]:
             f"--term-old {old} --term-new {new} do not say that a fix is searched for",
             "for instance --term-old broken --term-new fixed",
         )
-    if strange := [word for word in (old, new) if word and not _TERM.fullmatch(word)]:
+    if strange := [word for word in (old, new) if word and (word in _GITS_OWN or not _TERM.fullmatch(word))]:
         raise UserError(f"{strange[0]!r} is no word that git takes for a state", "use letters and hyphens")
     return (old, new) if old else ("good", "bad")
 

@@ -25,6 +25,12 @@ class BuildFix:
     patch: Path
 
 
+def anchored(word: str) -> str:
+    """A ``RANGE:PATCH`` word whose patch is named by its full path."""
+    range_, colon, file = word.rpartition(":")
+    return f"{range_}{colon}{Path(file).absolute()}" if colon else word
+
+
 def parse(words: Sequence[str], repository: Repository) -> tuple[BuildFix, ...]:
     """Read ``RANGE:PATCH`` words; RANGE is what ``git rev-list`` understands, such as ``v6.1..v6.2``.
 

@@ -13,7 +13,7 @@ import json
 import time
 from collections import Counter
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from pathlib import Path
 
 import pydantic
@@ -65,17 +65,15 @@ def _fix_of(project: Path, case: Path) -> Fix | None:
 def case_digest(project: Path, case: Path) -> str:
     """Changes whenever the test case does, or what it is run with."""
     parts = [folder_digest(case) if case.is_dir() else file_digest(case)]
-    parts += [folder_digest(project / "testcases/guest"), file_digest(project / "testcases/suppressions.yaml")]
+    parts += [folder_digest(project / folder) for folder in ("testcases/guest", "images")]
+    parts += [file_digest(project / spec.SUPPRESSIONS)]
     harness = Path(__file__).parent
     sources = [file for file in sorted(harness.rglob("*.py")) if "tests" not in file.relative_to(harness).parts]
     return content_key([*parts, *(file_digest(file) for file in sources if not file.name.startswith("bisect"))])
 
 
-@dataclass(frozen=True)
-class Kept:
-    """What is known of some content: the runs that were done with it, in order."""
-
-    runs: tuple[tuple[Result, ...], ...] = ()
+#: The runs that were done with some content, in order: the results of each.
+Kept = tuple[tuple[Result, ...], ...]
 
 
 class Trial:
@@ -145,19 +143,19 @@ class Trial:
         lab = self._lab_at(replace(self._settings_of(commit), kmemleak=self._kmemleak), commit)
         modules = lab.modules_under_test()
         content = content_key(
-            [lab.built.key, modules.folder.name, lab.image.root.parent.name, self._digest, str(lab.settings.kmemleak)]
+            [lab.built.key, modules.folder.name, lab.image.key, self._digest, str(lab.settings.kmemleak)]
         )
         file = self._cache / "observations" / f"{content}.json"
         kept = _read(file)
         number = self._used[content] + 1
-        if number <= len(kept.runs):
-            seen = bisect.observe(commit, kept.runs[number - 1], self._wanted)
+        if number <= len(kept):
+            seen = bisect.observe(commit, kept[number - 1], self._wanted)
         elif trouble := lab.boot_trouble():
             return Observation(commit, Seen.UNTESTABLE, trouble, evidence=str(lab.folder))
         else:
             results = self._run(lab, commit, number)
             seen = bisect.observe(commit, results, self._wanted)
-            _write(file, Kept((*kept.runs, tuple(results))))
+            _write(file, (*kept, tuple(results)))
         self._used[content] += 1
         return replace(seen, content=content, number=number)
 
@@ -182,13 +180,13 @@ class Trial:
 
 def _read(file: Path) -> Kept:
     if not file.exists():
-        return Kept()
+        return ()
     try:
-        return Kept(tuple(tuple(as_json.decoded_results(run)) for run in json.loads(file.read_text())))
+        return tuple(tuple(as_json.decoded_results(run)) for run in json.loads(file.read_text()))
     except (ValueError, pydantic.ValidationError):
-        return Kept()
+        return ()
 
 
 def _write(file: Path, kept: Kept) -> None:
     file.parent.mkdir(parents=True, exist_ok=True)
-    write_atomically(file, json.dumps([as_json.encoded_results(run) for run in kept.runs]))
+    write_atomically(file, json.dumps([as_json.encoded_results(run) for run in kept]))

@@ -14,7 +14,7 @@ from typing import Any
 
 import pytest
 
-from harness import bisect_cli, build, commits, host, image
+from harness import bisect_cli, build, commits
 from harness.errors import LabError
 from harness.lab import Lab
 from harness.model import KernelSource, Outcome, Result, SourceKind
@@ -83,21 +83,11 @@ class Guests:
 
 
 @pytest.fixture
-def guests(project: Path, known_compiler: None, fake_image: None, monkeypatch: pytest.MonkeyPatch) -> Guests:
-    """The fake checkout is the one that the command works on, and no guest is booted."""
+def guests(no_guests: None, monkeypatch: pytest.MonkeyPatch) -> Guests:
+    """What runs instead of guests."""
     guests = Guests()
-    monkeypatch.setattr(host, "project_folder", lambda: project)
     monkeypatch.setattr(bisect_cli, "run_cases", guests.run)
-    monkeypatch.setattr(Lab, "boot_trouble", lambda _: "")
-    (project / "testcases/suppressions.yaml").write_text("[]\n")
     return guests
-
-
-@pytest.fixture
-def fake_image(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """An image that nobody made."""
-    built = image.BuiltImage(*[tmp_path / "image"] * len(image.BuiltImage.__dataclass_fields__))  # type: ignore[arg-type]
-    monkeypatch.setattr(image, "build_image", lambda *_: built)
 
 
 @pytest.fixture(autouse=True)

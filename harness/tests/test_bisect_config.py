@@ -20,7 +20,6 @@ from harness.pytest_plugin import LabSession
 from harness.tests.fake_project import FIX, FRAGMENT, KERNEL, TITLE
 from harness.tests.processes import Ended, HarnessCommand
 from harness.tests.records import finding, result
-from harness.tests.test_bisect_command import Guests, fake_image, guests  # noqa: F401 (fixtures)
 
 GOOD = {"CONFIG_A": "y", "CONFIG_B": "n", "CONFIG_C": "1"}
 BAD = {"CONFIG_A": "y", "CONFIG_B": "y", "CONFIG_C": "2", "CONFIG_D": "y"}
@@ -76,7 +75,7 @@ class TestCommand:
     @pytest.fixture
     def run(
         self,
-        guests: Guests,  # noqa: F811
+        no_guests: None,
         harness_command: HarnessCommand,
         tmp_path: Path,
         monkeypatch: pytest.MonkeyPatch,
