@@ -69,7 +69,7 @@ def bisect(question: Question, tools: Tools, run: RunFolder, seen: Sequence[Obse
     say(f"{count} commits, {len(matter.innocent)} of them without a change to what is built")
     journal = _Journal(question, run)
     used = Counter(one.content for one in seen if one.number)
-    digest = trial.case_digest(settings.project, tools.file)
+    digest = trial.case_digest(settings.project, tools.case)
     tree_of = BuildFixes(repository, fixes).tree_of
 
     def settings_of(commit: str) -> Settings:
@@ -146,7 +146,7 @@ def step(tools: Tools, run: RunFolder, title: str, runs: int) -> Seen:
     wanted = trial.wanted_of(settings.project, tools.file, title)
     repository = checkout(settings.cache, settings.tree).repository
     name = repository.working_tree() if repository.edited() else repository.commit("HEAD")
-    digest = trial.case_digest(settings.project, tools.file)
+    digest = trial.case_digest(settings.project, tools.case)
 
     def settings_of(commit: str) -> Settings:
         return replace(settings, commit=commit)

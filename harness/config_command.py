@@ -61,7 +61,7 @@ class Configurations:
         self._known: dict[str, Seen] = {}
         settings = tools.settings
         wanted = trial.wanted_of(settings.project, tools.file, title)
-        digest = trial.case_digest(settings.project, tools.file)
+        digest = trial.case_digest(settings.project, tools.case)
         self._trial = Trial(self._settings_of, settings.cache, run, wanted, digest, tools.run_cases)
         self.good, self.bad = (self._complete(_read(file)) for file in (good, bad))
 

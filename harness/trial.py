@@ -62,9 +62,10 @@ def _fix_of(project: Path, case: Path) -> Fix | None:
     return spec.load_fix(project, folder.name) if (folder / "fix.yaml").is_file() else None
 
 
-def case_digest(project: Path, case: Path) -> str:
-    """Changes whenever the test case does, or what it is run with."""
-    parts = [folder_digest(case) if case.is_dir() else file_digest(case)]
+def case_digest(project: Path, case: str) -> str:
+    """Changes whenever the test case (a path or a pytest node id) does, or what it is run with."""
+    path, _, rest = case.partition("::")
+    parts = [rest, folder_digest(Path(path)) if Path(path).is_dir() else file_digest(Path(path))]
     parts += [folder_digest(project / folder) for folder in ("testcases/guest", "images")]
     parts += [file_digest(project / spec.SUPPRESSIONS)]
     harness = Path(__file__).parent
