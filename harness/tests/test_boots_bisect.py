@@ -5,6 +5,8 @@ from __future__ import annotations
 
 import json
 import os
+import secrets
+import shutil
 import subprocess
 import sys
 from collections.abc import Callable
@@ -25,6 +27,7 @@ pytestmark = pytest.mark.boots
 PATIENCE_SECONDS = 1800
 #: The user's own environment, taken before the fixtures of the other tests point everything elsewhere.
 ENVIRONMENT = {**os.environ, "HARNESS_CACHE": str(host.cache_folder())}
+CHECKOUT = Path(__file__).parents[2]
 CACHE = Cache(host.cache_folder())
 HARNESS = [sys.executable, "-c", "from harness.cli import main; main()"]
 
@@ -37,14 +40,24 @@ def history(tmp_path_factory: pytest.TempPathFactory) -> Writer:
 
 
 @pytest.fixture
-def bisect(history: Writer, tmp_path: Path) -> Callable[..., dict[str, Any]]:
+def environment(tmp_path: Path) -> dict[str, str]:
+    """That of the commands: a copy of the checkout whose test case nobody has run yet, so that guests are booted."""
+    for name in ("kernels", "images", "testcases"):
+        shutil.copytree(CHECKOUT / name, tmp_path / name)
+    shutil.copy2(CHECKOUT / "pyproject.toml", tmp_path)
+    (tmp_path / "testcases/fixes" / CASE / "once").write_text(secrets.token_hex())
+    return {**ENVIRONMENT, "HARNESS_PROJECT": str(tmp_path)}
+
+
+@pytest.fixture
+def bisect(history: Writer, environment: dict[str, str]) -> Callable[..., dict[str, Any]]:
     """Runs ``harness bisect`` on it; what it answers."""
 
     def run(*words: str) -> dict[str, Any]:
         before = git(history.repository, "status", "--porcelain", "--branch")
         command = [*HARNESS, "bisect", CASE, "--tree", str(history.repository), "--json", *words]
         finished = subprocess.run(
-            command, env=ENVIRONMENT, capture_output=True, text=True, timeout=PATIENCE_SECONDS, check=False
+            command, env=environment, capture_output=True, text=True, timeout=PATIENCE_SECONDS, check=False
         )
         print(finished.stderr)
         assert finished.returncode == 0, finished.stderr
@@ -72,12 +85,14 @@ def test_the_commit_that_takes_a_fix_out_is_found(bisect: Any, history: Writer) 
         (OTHER_CRASH, "WARNING in cachefiles_daemon_open"),
     ],
 )
-def test_git_skips_what_cannot_be_tested(history: Writer, broken: str, reason: str) -> None:
+def test_git_skips_what_cannot_be_tested(
+    history: Writer, environment: dict[str, str], broken: str, reason: str
+) -> None:
     git(history.repository, "checkout", "--quiet", history.names[broken])
     finished = subprocess.run(
         [*HARNESS, "bisect-step", CASE],
         cwd=history.repository,
-        env=ENVIRONMENT,
+        env=environment,
         capture_output=True,
         text=True,
         timeout=PATIENCE_SECONDS,
@@ -95,7 +110,7 @@ def test_the_commit_that_brings_the_fix_back_is_found(bisect: Any, history: Writ
     assert document["subject"] == MENDING
 
 
-def test_plain_git_bisect_run_finds_it(history: Writer) -> None:
+def test_plain_git_bisect_run_finds_it(history: Writer, environment: dict[str, str]) -> None:
     """With git's own bisection, whose steps are single runs, and whose skips are what cannot be tested."""
     repository = history.repository
     git(repository, "bisect", "start", "main", "start", "--", *FOLDERS)
@@ -103,7 +118,7 @@ def test_plain_git_bisect_run_finds_it(history: Writer) -> None:
         said = subprocess.run(
             ["git", "bisect", "run", *HARNESS, "bisect-step", CASE],
             cwd=repository,
-            env=ENVIRONMENT,
+            env=environment,
             capture_output=True,
             text=True,
             timeout=PATIENCE_SECONDS,
