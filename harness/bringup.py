@@ -42,7 +42,13 @@ _KEPT = 8
 
 
 class NeverBooted(LabError):
-    """A guest that neither came up nor said why."""
+    """A guest that neither came up nor said why.
+
+    Attributes:
+        ended_by_itself: QEMU gave up, so that it is not the kernel's fault.
+    """
+
+    ended_by_itself = False
 
 
 @dataclass(frozen=True)
@@ -289,9 +295,11 @@ def _await(guest: Guest, pattern: str, seconds: float, start: int = 0) -> str:
         raise GuestStopped(f"the kernel died while booting: {fatal.title}", fatal)
     status = guest.machine.exit_status()
     if status is not None:
-        raise NeverBooted(
+        trouble = NeverBooted(
             f"QEMU ended with status {status} while the guest was booting", "see qemu.log and console.log"
         )
+        trouble.ended_by_itself = status != 0
+        raise trouble
     raise NeverBooted(
         f"the guest did not come up within {deadline.allowed:.0f} s", "see console.log for how far it came"
     )

@@ -9,17 +9,19 @@ and for every variant of it.
 
 from __future__ import annotations
 
+import contextlib
 import re
 import shutil
-from collections.abc import Sequence
+import tempfile
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from harness import host, kconfig, proc, source
+from harness import commits, host, kconfig, proc, source
 from harness.cache import Cache, content_key
 from harness.deadline import Deadline
-from harness.errors import HarnessError, LabError, UserError
-from harness.model import Kernel
+from harness.errors import CompileError, HarnessError, LabError, UnsuitableTree
+from harness.model import Kernel, SourceKind
 from harness.progress import activity
 
 #: Changes whenever this module builds something else from the same input.
@@ -28,6 +30,10 @@ _BUILD_SECONDS = 3 * 3600.0
 _CONFIGURE_SECONDS = 300.0
 _COMPILE_STEP = re.compile(r"^  (CC|AS|LD|AR|HOSTCC)\b")
 _ERROR_LINE = re.compile(r"(: (fatal )?error: |^ERROR: |\*\*\* |undefined reference|Killed|error: )")
+#: What the build of external modules never looks at, and most of a build folder.
+_NOT_FOR_MODULES = shutil.ignore_patterns(
+    "*.o", "*.a", ".*.cmd", ".*.d", ".tmp_*", "vmlinux", "vmlinux.bin*", "bzImage"
+)
 _MAKE_NOISE = re.compile(r"^make(\[\d+\])?: ")
 
 
@@ -141,8 +147,7 @@ def build_kernel(kernel: Kernel, cache: Cache) -> BuiltKernel:
         UserError: an asked-for option did not survive, or the source is not to be had.
         LabError: the build failed; the message has the compiler's error.
     """
-    companions = (folder for folders in kernel.companions.values() for folder in folders)
-    tree = source.resolve(kernel.source, cache, apart_from=(*kernel.modules, *companions))
+    tree = _resolve(kernel, cache)
     requests = requested_options(kernel)
     wanted_config = kconfig.render(requests)
     key = content_key(
@@ -150,10 +155,47 @@ def build_kernel(kernel: Kernel, cache: Cache) -> BuiltKernel:
     )
 
     def make(folder: Path) -> None:
-        _configure(kernel, tree.path, folder, requests, cache)
-        _compile(kernel, tree.path, folder, cache)
+        with _output(kernel, tree, folder, cache) as output:
+            _configure(kernel, tree.path, output, folder, requests, cache)
+            _compile(kernel, tree.path, output, folder, cache)
+            if output.parent != folder:
+                shutil.copytree(output, folder / "build", symlinks=True, ignore=_NOT_FOR_MODULES)
 
     return BuiltKernel(kernel, key, cache.entry(f"kernels/{key}", make), tree)
+
+
+def complete_config(kernel: Kernel, cache: Cache) -> dict[str, str]:
+    """What a kernel's fragments come to after ``make olddefconfig``: option to value; nothing is compiled.
+
+    Raises:
+        UserError: an asked-for option did not survive, or the source is not to be had.
+    """
+    tree = _resolve(kernel, cache)
+    cache.folder.mkdir(parents=True, exist_ok=True)
+    with contextlib.ExitStack() as stack:
+        scratch = Path(stack.enter_context(tempfile.TemporaryDirectory(dir=cache.folder)))
+        output = stack.enter_context(_output(kernel, tree, scratch, cache))
+        _configure(kernel, tree.path, output, scratch, requested_options(kernel), cache)
+        return dict(kconfig.parse_config((output / ".config").read_text()))
+
+
+@contextlib.contextmanager
+def _output(kernel: Kernel, tree: source.SourceTree, folder: Path, cache: Cache) -> Iterator[Path]:
+    """The folder that a kernel is built in: its entry's own, or one that is used again."""
+    used_again = tree.output
+    if kernel.build_folder:
+        used_again = cache.folder / "build-folders" / kernel.build_folder
+    output = (used_again or folder) / "build"
+    output.mkdir(parents=True, exist_ok=True)
+    with cache.lock(f"build-folders/{kernel.build_folder}") if kernel.build_folder else contextlib.nullcontext():
+        yield output
+
+
+def _resolve(kernel: Kernel, cache: Cache) -> source.SourceTree:
+    if kernel.source.kind is SourceKind.COMMIT:
+        return commits.resolve(kernel, cache)
+    companions = (folder for folders in kernel.companions.values() for folder in folders)
+    return source.resolve(kernel.source, cache, apart_from=(*kernel.modules, *companions))
 
 
 def requested_options(kernel: Kernel) -> tuple[kconfig.OptionRequest, ...]:
@@ -166,10 +208,13 @@ def requested_options(kernel: Kernel) -> tuple[kconfig.OptionRequest, ...]:
 
 
 def _configure(
-    kernel: Kernel, tree: Path, folder: Path, requests: tuple[kconfig.OptionRequest, ...], cache: Cache
+    kernel: Kernel,
+    tree: Path,
+    output: Path,
+    folder: Path,
+    requests: tuple[kconfig.OptionRequest, ...],
+    cache: Cache,
 ) -> None:
-    output = folder / "build"
-    output.mkdir()
     config = output / ".config"
     for target in ("tinyconfig", "olddefconfig"):
         if target == "olddefconfig":
@@ -185,14 +230,13 @@ def _configure(
             raise compile_failure(f"configuring {kernel.name}", finished, folder / "build.log", cache)
     if unmet := kconfig.unmet(requests, kconfig.parse_config(config.read_text())):
         listing = "\n".join(f"  {entry}" for entry in unmet)
-        raise UserError(
+        raise UnsuitableTree(
             f"{len(unmet)} option(s) asked for by kernel {kernel.name} did not survive olddefconfig:\n{listing}",
             "add what they depend on to the fragment, or start the group's comment with 'Wanted:'",
         )
 
 
-def _compile(kernel: Kernel, tree: Path, folder: Path, cache: Cache) -> None:
-    output = folder / "build"
+def _compile(kernel: Kernel, tree: Path, output: Path, folder: Path, cache: Cache) -> None:
     with activity(f"building kernel {kernel.name}", kernel.objects) as shown:
         finished = proc.run(
             make_command(tree, output, "bzImage", "modules_prepare"),
@@ -205,8 +249,9 @@ def _compile(kernel: Kernel, tree: Path, folder: Path, cache: Cache) -> None:
             raise compile_failure(f"building kernel {kernel.name}", finished, folder / "build.log", cache)
     # Before 6.4 only `make modules` writes Module.symvers; without modules of its own the
     # kernel's exports are all there is to it (scripts/Makefile.modpost).
-    if not (output / "Module.symvers").exists():
-        shutil.copy2(output / "vmlinux.symvers", output / "Module.symvers")
+    exports = output / "vmlinux.symvers"
+    if exports.exists():
+        shutil.copy2(exports, output / "Module.symvers")
     release = proc.check(
         proc.run(make_command(tree, output, "-s", "kernelrelease"), deadline=Deadline.after(60)),
         "make kernelrelease",
@@ -232,7 +277,7 @@ def compile_failure(what: str, finished: proc.Finished, log: Path, cache: Cache)
         )
     kept = cache.folder / "last-failed-build.log"
     shutil.copy2(log, kept)
-    return LabError(f"{what} failed:\n{error_excerpt(finished.output)}", f"the whole log: {kept}")
+    return CompileError(f"{what} failed:\n{error_excerpt(finished.output)}", f"the whole log: {kept}")
 
 
 def error_excerpt(output: str, most: int = 20) -> str:

@@ -16,7 +16,7 @@ from typing import Annotated
 
 import typer
 
-from harness import __version__, doctor, host, interactive, parse_command, spec
+from harness import __version__, bisect_cli, doctor, host, interactive, parse_command, spec
 from harness import prove as proving
 from harness.campaign import Campaign, Cases, ProofOf
 from harness.errors import HarnessError, UserError
@@ -28,6 +28,7 @@ from harness.report import as_json
 from harness.report.findings import failures_view
 from harness.report.terminal import proof_table, result_table
 from harness.runs import RunFolder
+from harness.selection import selected
 
 #: Exit codes; docs/architecture.md, "Exit codes".
 GOOD, KERNEL_FAILED, IMPOSSIBLE, LAB_BROKE, INTERRUPTED = 0, 1, 2, 3, 130
@@ -48,6 +49,13 @@ KernelOption = Annotated[str, typer.Option("--kernel", help="Kernel to test: a n
 TreeOption = Annotated[
     Path | None,
     typer.Option("--tree", help="Build this kernel working tree instead of the kernel's own source."),
+]
+CommitOption = Annotated[
+    str, typer.Option("--commit", metavar="REF", help="With --tree: build this commit of it, not its files.")
+]
+ConfigOption = Annotated[
+    Path | None,
+    typer.Option("--config", metavar="FILE", help="Build with this configuration instead of the kernel's fragments."),
 ]
 ImageOption = Annotated[str, typer.Option("--image", help="Guest image: a name in images/.")]
 CpusOption = Annotated[int, typer.Option("--cpus", min=1, max=8, help="Processors of a guest.")]
@@ -79,10 +87,14 @@ def _settings(
     memory: int,
     kmemleak: bool = True,
     cold: bool = False,
+    commit: str = "",
+    config: Path | None = None,
 ) -> Settings:
     doctor.require_tools()
+    if commit and tree is None:
+        raise UserError("--commit says nothing without a tree", "name the repository with --tree")
     project = host.project_folder()
-    return Settings(project, host.cache_folder(), kernel, tree, image, cpus, memory, kmemleak, cold)
+    return Settings(project, host.cache_folder(), kernel, tree, commit, config, image, cpus, memory, kmemleak, cold)
 
 
 def _known(project: Path, names: Sequence[str] | None) -> tuple[str, ...]:
@@ -128,6 +140,8 @@ def run(
     ] = None,
     kernel: KernelOption = _DEFAULT.kernel,
     tree: TreeOption = None,
+    commit: CommitOption = "",
+    config: ConfigOption = None,
     without: WithoutOption = None,
     with_: WithOption = None,
     repeat: Annotated[int, typer.Option("--repeat", min=1, help="Run each test case this often.")] = 1,
@@ -151,8 +165,8 @@ def run(
     A test case states how a fixed kernel behaves. It fails when one of its assertions does, and when
     KASAN, kmemleak or another part of the kernel reported something.
     """
-    settings = _settings(kernel, tree, image, cpus, memory, not no_kmemleak, cold)
-    selection = [_selected(settings.project, word) for word in select or [str(settings.project / "testcases")]]
+    settings = _settings(kernel, tree, image, cpus, memory, not no_kmemleak, cold, commit, config)
+    selection = [selected(settings.project, word) for word in select or [str(settings.project / "testcases")]]
     removed, added = _known(settings.project, without), _known(settings.project, with_)
     folder = RunFolder(settings.project)
     lab = Lab(settings, folder.path)
@@ -172,19 +186,6 @@ def run(
         console.print(result_table(folder.results), failures_view(folder.results, console.width))
     _files(folder)
     raise typer.Exit(_exit_code(folder.results))
-
-
-def _selected(project: Path, word: str) -> str:
-    """A word of the command line as something pytest can find."""
-    path, _, rest = word.partition("::")
-    for candidate in (Path.cwd() / path, project / path, project / "testcases" / "fixes" / path):
-        if candidate.exists():
-            return f"{candidate}::{rest}" if rest else str(candidate)
-    known = ", ".join(spec.fix_names(project))
-    raise UserError(
-        f"{word!r} is neither a fix nor a file or folder with test cases",
-        f"fixes: {known}; or a path below testcases/",
-    )
 
 
 @app.command()
@@ -353,6 +354,9 @@ def _suppressions_file(chosen: Path | None) -> Path:
     return chosen
 
 
+bisect_cli.register(app)
+
+
 def _version(asked: bool) -> None:
     if asked:
         print(f"harness {__version__}")
@@ -374,6 +378,11 @@ def _terminated(_signal: int, _frame: object) -> None:
 
 def main() -> None:
     """Run the command; turn exceptions into one clear sentence and the right exit code."""
+    with bisect_cli.stopping_git(sys.argv[1:]):
+        _main()
+
+
+def _main() -> None:
     # Also where the harness was started with Ctrl-C ignored, as shells do for what runs in the background.
     for end in (signal.SIGINT, signal.SIGTERM):
         signal.signal(end, _terminated)

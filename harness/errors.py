@@ -40,3 +40,11 @@ class LabError(HarnessError):
     """The lab itself broke: a tool, the host, or a guest that never came up."""
 
     exit_code = 3
+
+
+class CompileError(LabError):
+    """A kernel or its modules do not compile: where commits are tried, a property of the commit."""
+
+
+class UnsuitableTree(UserError):
+    """A source tree that the kernel's description does not fit: options or folders of it do not exist there."""

@@ -62,6 +62,8 @@ class Settings:
         cache: the cache folder.
         kernel: name of the kernel.
         tree: a working tree to build instead of the kernel's own source, None for that.
+        commit: a commit of the tree's repository to build instead of the tree's files; empty for those.
+        config: a configuration to build with instead of the kernel's fragments, None for those.
         image: name of the guest image.
         cpus: processors of a guest.
         memory_mib: memory of a guest in MiB.
@@ -73,6 +75,8 @@ class Settings:
     cache: Path
     kernel: str = "debian-6.1"
     tree: Path | None = None
+    commit: str = ""
+    config: Path | None = None
     image: str = "minimal"
     cpus: int = 2
     memory_mib: int = 512
@@ -94,21 +98,39 @@ class Lab:
         self.cache = Cache(settings.cache)
         self._canaries: bool | None = None
         self._canary_trouble = ""
+        self._canary_error: BaseException | None = None
         self._started = time.time()
         self.today = datetime.date.today()
 
     @functools.cached_property
     def kernel(self) -> Kernel:
         """The kernel under test, as asked for."""
-        kernel = spec.load_kernel(self.settings.project, self.settings.kernel)
-        if self.settings.tree is not None:
-            kernel = replace(kernel, source=KernelSource(SourceKind.TREE, str(self.settings.tree)))
-        return kernel
+        return _kernel_of(self.settings)
 
     @functools.cached_property
     def built(self) -> build.BuiltKernel:
         """The kernel under test, built."""
         return build.build_kernel(self.kernel, self.cache)
+
+    def complete_config(self) -> dict[str, str]:
+        """The kernel's configuration, option to value; the kernel itself is not built for that."""
+        return build.complete_config(self.kernel, self.cache)
+
+    def move_to(self, settings: Settings) -> bool:
+        """Go on with another commit or configuration.
+
+        Returns:
+            False where that needs another kernel and so a lab of its own; the kernel is built then.
+
+        Raises:
+            HarnessError: it cannot be built.
+        """
+        kernel = _kernel_of(settings)
+        built = build.build_kernel(kernel, self.cache)
+        if built.key != self.built.key:
+            return False
+        self.settings, self.kernel, self.built = settings, kernel, built
+        return True
 
     def modules_under_test(self, without: Sequence[str] = (), added: Sequence[str] = ()) -> modules.ModuleSet:
         """The modules under test, with the named fixes taken out of them or put in."""
@@ -291,8 +313,26 @@ class Lab:
                     self._canary_trouble = self._look_for_canaries(folder)
             except (HarnessError, GuestStopped, AssertionError) as error:
                 self._canary_trouble = f"the canary guest failed: {error}"
+                self._canary_error = error
             self._canaries = not self._canary_trouble
         return self._canary_trouble
+
+    def boot_trouble(self) -> str:
+        """Why the kernel does not come up; empty where it does. The guest for the canaries is its first one.
+
+        Raises:
+            LabError: the session is void, or the lab broke.
+        """
+        trouble, error = self.canary_trouble(), self._canary_error
+        if not trouble:
+            return ""
+        if isinstance(error, GuestStopped):
+            return error.finding.title if error.finding else str(error)
+        if isinstance(error, NeverBooted) and not error.ended_by_itself:
+            return error.message
+        # Asked again, the canaries may be seen.
+        self._canaries = None
+        raise LabError(f"the session is void: {trouble}", f"see {self.folder / 'canaries'}")
 
     def _look_for_canaries(self, folder: Path) -> str:
         with self.guest(folder) as guest:
@@ -326,6 +366,19 @@ class Lab:
         except (HarnessError, GuestStopped, AssertionError, TimeoutError) as error:
             return str(error).splitlines()[0]
         return ""
+
+
+def _kernel_of(settings: Settings) -> Kernel:
+    kernel = spec.load_kernel(settings.project, settings.kernel)
+    package = kernel.source.where if kernel.source.kind is SourceKind.DEBIAN_PACKAGE else ""
+    if settings.config is not None:
+        kernel = replace(kernel, fragments=(settings.config,), build_folder=f"config-{kernel.name}")
+    if settings.tree is None:
+        return kernel
+    tree = str(settings.tree.expanduser().absolute())
+    if not settings.commit:
+        return replace(kernel, source=KernelSource(SourceKind.TREE, tree))
+    return replace(kernel, source=KernelSource(SourceKind.COMMIT, tree, settings.commit, package))
 
 
 class CaseRun:
@@ -505,6 +558,10 @@ def repeat_command(job: Job, settings: Settings) -> str:
     words = ["harness", "run", job.case, "--kernel", job.kernel]
     if settings.tree is not None:
         words += ["--tree", str(settings.tree)]
+    if settings.commit:
+        words += ["--commit", settings.commit]
+    if settings.config is not None:
+        words += ["--config", str(settings.config)]
     for option, names in (("--with", job.added), ("--without", job.without)):
         words += [word for name in names for word in (option, name)]
     if job.seed:

@@ -176,6 +176,7 @@ class SourceKind(enum.StrEnum):
 
     DEBIAN_PACKAGE = "debian-package"
     TREE = "tree"
+    COMMIT = "commit"
 
 
 @dataclass(frozen=True)
@@ -185,10 +186,36 @@ class KernelSource:
     Attributes:
         kind: how to read ``where``.
         where: package name such as ``linux-source-6.1``, or the path of a tree.
+        commit: for a commit, its name (or that of a git tree) in the repository of that tree.
+        package: for a commit, the package whose kernel may serve where the contents are equal; empty for none.
     """
 
     kind: SourceKind
     where: str
+    commit: str = ""
+    package: str = ""
+
+
+@dataclass(frozen=True)
+class Commit:
+    """What people call a commit by.
+
+    Attributes:
+        name: its full object name.
+        subject: the first line of its message.
+        author: name and mail address.
+        date: day of the commit, as ``2026-01-31``.
+    """
+
+    name: str
+    subject: str
+    author: str
+    date: str
+
+    @property
+    def short(self) -> str:
+        """As kernel people write it: 12 digits."""
+        return self.name[:12]
 
 
 @dataclass(frozen=True)
@@ -204,6 +231,8 @@ class Kernel:
         unsanitized: folders and objects, relative to the source tree, that are compiled without KASAN's checks.
         companions: module folders that are built only when a test case asks for them, by the name it asks with.
         objects: compile steps of one full build, for the progress display only.
+        build_folder: name of a build folder that is used again and again by kernels that differ little, so that
+            only what differs is compiled; empty where each kernel has one of its own.
     """
 
     name: str
@@ -214,6 +243,7 @@ class Kernel:
     unsanitized: tuple[str, ...] = ()
     companions: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
     objects: int = 0
+    build_folder: str = ""
 
     def path_of(self, name: str) -> str:
         """Where this kernel has a source file, by its path in Linux 6.1."""

@@ -16,7 +16,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from harness import proc, unfix
+from harness import module_reuse, proc, unfix
 from harness.build import BuiltKernel, build_environment, compile_failure, make_command
 from harness.cache import Cache, content_key, file_digest, folder_digest
 from harness.deadline import Deadline
@@ -105,18 +105,26 @@ def build_modules_under_test(built: BuiltKernel, variation: Variation, cache: Ca
         LabError: they do not compile.
     """
     folders = built.kernel.modules
-    touched = folders if variation == PLAIN else _touched_folders(built.kernel, variation.fixes)
-    sources = [folder_digest(built.tree.path / folder) for folder in folders]
+    sources = [folder_digest(built.tree.module_folder(folder)) for folder in folders]
     semantic_patches = [file.read_bytes() if file.is_file() else b"" for file in variation.semantic_patches]
     names = [str(variation), *(name for fix in variation.fixes for name in fix.files)]
     key = content_key([_RECIPE, built.key, *folders, *sources, *names, *semantic_patches])
 
     def make(folder: Path) -> None:
-        plain = None if variation == PLAIN else build_modules_under_test(built, PLAIN, cache)
-        for module in plain.files if plain else ():
+        if variation == PLAIN:
+            contents = dict(zip(folders, sources, strict=True))
+            base = module_reuse.nearest(built.key, contents, cache) if built.tree.modules else None
+            touched = tuple(name for name in folders if not base or base.contents[name] != contents[name])
+            before = base.folder if base else None
+        else:
+            touched = _touched_folders(built.kernel, variation.fixes)
+            before = build_modules_under_test(built, PLAIN, cache).folder
+        for module in before.glob("*.ko") if before else ():
             shutil.copy2(module, folder / module.name)
-        symbols = plain.folder / "Module.symvers" if plain else None
+        symbols = before / "Module.symvers" if before else None
         _compile_copies(built, touched, variation, symbols, folder, cache)
+        if variation == PLAIN:
+            module_reuse.remember(folder, built.key, contents, symbols, touched)
         _pack_for_guest(folder, built.release)
 
     folder = cache.entry(f"modules/{key}", make)
@@ -154,7 +162,7 @@ def _copies(built: BuiltKernel, folders: Sequence[str], cache: Cache) -> Iterato
         stack.callback(shutil.rmtree, work, ignore_errors=True)
         shutil.rmtree(work, ignore_errors=True)
         for name in folders:
-            shutil.copytree(built.tree.path / name, work / name)
+            shutil.copytree(built.tree.module_folder(name), work / name)
         (work / "Kbuild").write_text("".join(f"obj-m += {name}/\n" for name in folders))
         yield work
 

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import bisect
 import contextlib
+import copy
 import os
 import secrets
 import time
@@ -42,6 +43,13 @@ class RunFolder:
             raise disk_trouble(error, runs) from error
         self._results: list[tuple[int, Result]] = []
         self._proofs: list[tuple[int, Proof]] = []
+
+    def part(self, name: str) -> RunFolder:
+        """A folder inside this one, with results of its own."""
+        part = copy.copy(self)
+        part.path, part._results, part._proofs = self.path / name, [], []
+        part.path.mkdir(parents=True, exist_ok=True)
+        return part
 
     @property
     def junit(self) -> Path:
@@ -93,7 +101,7 @@ class RunFolder:
         }
         try:
             for name, text in contents.items():
-                _replace(self.path / name, text)
+                write_atomically(self.path / name, text)
         except OSError as error:
             raise disk_trouble(error, self.path) from error
 
@@ -102,7 +110,8 @@ def _place(entry: tuple[int, object]) -> int:
     return entry[0]
 
 
-def _replace(file: Path, text: str) -> None:
+def write_atomically(file: Path, text: str) -> None:
+    """Write a file so that it has its old or its new contents at any moment, whatever happens."""
     partial = file.with_name(f".{file.name}.partial")
     try:
         with partial.open("w", encoding="utf-8", errors="backslashreplace") as stream:

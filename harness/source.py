@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 import os
+import re
 import tempfile
 from dataclasses import dataclass
 from pathlib import Path
@@ -17,6 +18,7 @@ from harness.progress import activity, say
 
 #: Where Debian's linux-source packages put their archive.
 _PACKAGED_SOURCES = Path("/usr/src")
+_DIGEST = re.compile(r"[0-9a-f]{16}")
 _UNPACK_SECONDS = 900.0
 _DOWNLOAD_SECONDS = 1800.0
 
@@ -30,11 +32,21 @@ class SourceTree:
         fingerprint: changes whenever a file of the tree does, those apart that the caller
             looks after itself.
         owned: True where the lab unpacked it, False for somebody's working tree.
+        modules: the folder below which the modules under test lie, None where that is ``path``.
+        output: a build folder that is used again for each kernel made from this tree, None where
+            each has one of its own.
     """
 
     path: Path
     fingerprint: str
     owned: bool
+    modules: Path | None = None
+    output: Path | None = None
+
+    def module_folder(self, name: str) -> Path:
+        """Where the sources of a module are: those under test may lie apart from the rest."""
+        apart = self.modules / name if self.modules else None
+        return apart if apart and apart.is_dir() else self.path / name
 
 
 def resolve(source: KernelSource, cache: Cache, apart_from: tuple[str, ...] = ()) -> SourceTree:
@@ -76,6 +88,13 @@ def _tree_fingerprint(path: Path, apart_from: tuple[str, ...]) -> str:
             status = os.lstat(os.path.join(folder, name))  # noqa: PTH118 (80,000 files)
             lines.append(f"{folder}/{name} {status.st_size} {status.st_mtime_ns}")
     return content_key(lines)
+
+
+def unpacked(package: str, cache: Cache) -> SourceTree | None:
+    """The tree of a package, where the cache has it already."""
+    found = sorted(folder for folder in cache.folder.glob(f"sources/{package}-*") if (folder / "Kconfig").is_file())
+    found = [folder for folder in found if _DIGEST.fullmatch(folder.name.removeprefix(f"{package}-"))]
+    return SourceTree(found[-1], found[-1].name.removeprefix(f"{package}-"), owned=True) if found else None
 
 
 def _packaged_tree(package: str, cache: Cache) -> SourceTree:

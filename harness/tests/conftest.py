@@ -14,12 +14,12 @@ from pathlib import Path
 import hypothesis
 import pytest
 
-from harness import build, cli, host, spec
+from harness import build, cli, host, image, spec
 from harness import lab as labs
 from harness.bringup import GuestMaker
 from harness.cache import Cache
 from harness.lab import Lab, Settings
-from harness.model import Fix, Kernel
+from harness.model import Fix, Image, Kernel
 from harness.tests import fake_kernel_tree, fake_project, fake_qemu
 from harness.tests.fake_kernel_tree import Trouble
 from harness.tests.fake_qemu import Boot, FakeQemu
@@ -202,3 +202,14 @@ def qemu(
 def canaries_seen(monkeypatch: pytest.MonkeyPatch) -> None:
     """Saves the boot of the canary guest where canaries are not what is tested."""
     monkeypatch.setattr(Lab, "canary_trouble", lambda _: "")
+
+
+@pytest.fixture
+def no_guests(project: Path, tmp_path: Path, known_compiler: None, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Commands work on the fake checkout, with an image that nobody made and kernels that nobody boots."""
+    (project / "testcases/suppressions.yaml").write_text("[]\n")
+    folder = tmp_path / "image"
+    made = image.BuiltImage(Image("minimal", (), folder), "key", folder)
+    monkeypatch.setattr(host, "project_folder", lambda: project)
+    monkeypatch.setattr(image, "build_image", lambda *_: made)
+    monkeypatch.setattr(Lab, "boot_trouble", lambda _: "")

@@ -10,11 +10,13 @@ from pathlib import Path
 import pytest
 
 PACKAGE = Path(__file__).parents[1]
-FRONT_DOORS = {"cli", "campaign", "pytest_plugin"}
+FRONT_DOORS = {"cli", "bisect_cli", "campaign", "pytest_plugin"}
 #: They know nothing of processes, guests and the disk but what they are handed.
-PURE = {"kconfig", "spec", "stats", "klog", "report", "suppressions"}
+PURE = {"kconfig", "spec", "stats", "klog", "report", "suppressions"} | {
+    f"bisect_{part}" for part in ("history", "search", "records", "report", "config")
+}
 #: What people do with results knows nothing of how a guest is run.
-USES_OF_RESULTS = {"prove", "audit", "sweep", "bisect"}
+USES_OF_RESULTS = {"prove", "audit", "sweep", "bisect", "bisect_setup", "bisect_command", "config_command", "trial"}
 HOW_A_GUEST_IS_RUN = {"vm", "guest", "console", "build", "modules", "image", "proc"}
 
 

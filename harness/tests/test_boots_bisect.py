@@ -1,0 +1,129 @@
+# SPDX-License-Identifier: GPL-2.0-only
+"""Bisections of a history of Linux 6.1 in real virtual machines. One kernel serves all of them, the package's."""
+
+from __future__ import annotations
+
+import json
+import os
+import secrets
+import shutil
+import subprocess
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from harness import host, source
+from harness.cache import Cache
+from harness.model import KernelSource, SourceKind
+from harness.tests import cachefiles_history
+from harness.tests.cachefiles_history import CASE, CULPRIT, FOLDERS, MENDING, NO_BUILD, NO_LOAD, OTHER_CRASH, TITLE
+from harness.tests.kernel_history import Writer, git
+
+pytestmark = pytest.mark.boots
+
+PATIENCE_SECONDS = 1800
+#: The user's own environment, taken before the fixtures of the other tests point everything elsewhere.
+ENVIRONMENT = {**os.environ, "HARNESS_CACHE": str(host.cache_folder())}
+CHECKOUT = Path(__file__).parents[2]
+CACHE = Cache(host.cache_folder())
+HARNESS = [sys.executable, "-c", "from harness.cli import main; main()"]
+
+
+@pytest.fixture(scope="module")
+def history(tmp_path_factory: pytest.TempPathFactory) -> Writer:
+    """The repository."""
+    tree = source.resolve(KernelSource(SourceKind.DEBIAN_PACKAGE, "linux-source-6.1"), CACHE)
+    return cachefiles_history.write(tmp_path_factory.mktemp("history") / "linux", tree.path)
+
+
+@pytest.fixture
+def environment(tmp_path: Path) -> dict[str, str]:
+    """That of the commands: a copy of the checkout whose test case nobody has run yet, so that guests are booted."""
+    for name in ("kernels", "images", "testcases"):
+        shutil.copytree(CHECKOUT / name, tmp_path / name)
+    shutil.copy2(CHECKOUT / "pyproject.toml", tmp_path)
+    (tmp_path / "testcases/fixes" / CASE / "once").write_text(secrets.token_hex())
+    return {**ENVIRONMENT, "HARNESS_PROJECT": str(tmp_path)}
+
+
+@pytest.fixture
+def bisect(history: Writer, environment: dict[str, str]) -> Callable[..., dict[str, Any]]:
+    """Runs ``harness bisect`` on it; what it answers."""
+
+    def run(*words: str) -> dict[str, Any]:
+        before = git(history.repository, "status", "--porcelain", "--branch")
+        command = [*HARNESS, "bisect", CASE, "--tree", str(history.repository), "--json", *words]
+        finished = subprocess.run(
+            command, env=environment, capture_output=True, text=True, timeout=PATIENCE_SECONDS, check=False
+        )
+        print(finished.stderr)
+        assert finished.returncode == 0, finished.stderr
+        # The package's, once, where the cache has it not yet.
+        assert finished.stderr.count("building kernel debian-6.1 ...") <= 1
+        assert git(history.repository, "status", "--porcelain", "--branch") == before
+        record: dict[str, Any] = json.loads(finished.stdout)
+        return record
+
+    return run
+
+
+def test_the_commit_that_takes_a_fix_out_is_found(bisect: Any, history: Writer) -> None:
+    document = bisect("--good", "start", "--bad", "main")
+    assert document["first_bad"] == history.names[CULPRIT]
+    assert document["confidence"] >= 0.99
+    assert {title for step in document["steps"] if step["verdict"] == "bad" for title in step["titles"]} == {TITLE}
+
+
+@pytest.mark.parametrize(
+    ("broken", "reason"),
+    [
+        (NO_BUILD, "cachefiles_opened"),
+        (NO_LOAD, "kernel panic: fscache: no work queue"),
+        (OTHER_CRASH, "WARNING in cachefiles_daemon_open"),
+    ],
+)
+def test_git_skips_what_cannot_be_tested(
+    history: Writer, environment: dict[str, str], broken: str, reason: str
+) -> None:
+    git(history.repository, "checkout", "--quiet", history.names[broken])
+    finished = subprocess.run(
+        [*HARNESS, "bisect-step", CASE],
+        cwd=history.repository,
+        env=environment,
+        capture_output=True,
+        text=True,
+        timeout=PATIENCE_SECONDS,
+        check=False,
+    )
+    git(history.repository, "checkout", "--quiet", "main")
+    assert finished.returncode == 125, finished.stderr
+    assert reason in finished.stderr
+
+
+def test_the_commit_that_brings_the_fix_back_is_found(bisect: Any, history: Writer) -> None:
+    mending = git(history.repository, "rev-parse", "mended~1")
+    document = bisect("--bad", "mended~4", "--good", "mended", "--term-old", "broken", "--term-new", "fixed")
+    assert document["first_bad"] == mending
+    assert document["subject"] == MENDING
+
+
+def test_plain_git_bisect_run_finds_it(history: Writer, environment: dict[str, str]) -> None:
+    """With git's own bisection, whose steps are single runs, and whose skips are what cannot be tested."""
+    repository = history.repository
+    git(repository, "bisect", "start", "main", "start", "--", *FOLDERS)
+    try:
+        said = subprocess.run(
+            ["git", "bisect", "run", *HARNESS, "bisect-step", CASE],
+            cwd=repository,
+            env=environment,
+            capture_output=True,
+            text=True,
+            timeout=PATIENCE_SECONDS,
+            check=False,
+        )
+    finally:
+        git(repository, "bisect", "reset")
+    assert f"{history.names[CULPRIT]} is the first bad commit" in said.stdout, said.stderr
