@@ -16,6 +16,7 @@ import time
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
+from typing import BinaryIO
 
 from harness.cache import Cache, content_key, file_digest
 from harness.deadline import Deadline
@@ -116,7 +117,8 @@ class SavedMachine:
     """A machine that was saved just before it becomes a guest of its own.
 
     Attributes:
-        folder: cache entry: ``state``, its digest, and ``console.log`` so far.
+        folder: cache entry: ``state``, its digest, ``console.log`` so far, and ``restored`` once a
+            guest came up from it.
     """
 
     folder: Path
@@ -125,6 +127,26 @@ class SavedMachine:
     def state(self) -> Path:
         """What QEMU restores."""
         return self.folder / "state"
+
+    @property
+    def present(self) -> bool:
+        """Whether it is still there: other processes may have removed it."""
+        return self.state.exists()
+
+    @property
+    def proven(self) -> bool:
+        """Whether a guest has ever come up from it."""
+        return (self.folder / "restored").exists()
+
+    def used(self) -> None:
+        """Keep it longer than those that were used before."""
+        with contextlib.suppress(OSError):
+            os.utime(self.folder)
+
+    def prove(self) -> None:
+        """Remember that a guest came up from it."""
+        with contextlib.suppress(OSError):
+            (self.folder / "restored").touch()
 
     def intact(self) -> bool:
         """Whether the state is what was saved."""
@@ -193,16 +215,14 @@ class GuestMaker:
             GuestStopped: the kernel died on the way.
         """
         with contextlib.ExitStack() as stack:
-            with saved.state.open("rb") as state:
-                os.utime(saved.folder)
+            with _opened(saved) as (state, history):
                 number = state.fileno()
                 guest = stack.enter_context(
-                    self._machine(
-                        folder, lambda private: self._recipe.command(private, number), (number,), saved.history()
-                    )
+                    self._machine(folder, lambda private: self._recipe.command(private, number), (number,), history)
                 )
             guest.machine.wait_until_restored(Deadline.after(_RESTORE_SECONDS * guest.patience))
             _become_unique(guest)
+            saved.prove()
             self._coming = None
             yield guest
 
@@ -220,6 +240,7 @@ class GuestMaker:
             say("the saved machine is damaged: making it again")
             forget(saved)
             saved = SavedMachine(self._cache.entry(name, self._save))
+        saved.used()
         _prune(self._cache.folder / "saved")
         return saved
 
@@ -274,6 +295,19 @@ class GuestMaker:
                 guest.disconnect()
 
 
+@contextlib.contextmanager
+def _opened(saved: SavedMachine) -> Iterator[tuple[BinaryIO, bytes]]:
+    """A saved machine's state and its console so far, which stay readable when it is removed meanwhile."""
+    with contextlib.ExitStack() as stack:
+        try:
+            state = stack.enter_context(saved.state.open("rb"))
+            history = saved.history()
+        except OSError as error:
+            raise LabError(f"the saved machine cannot be read: {error.strerror}: {error.filename}") from error
+        saved.used()
+        yield state, history
+
+
 def _become_unique(guest: Guest) -> None:
     """Give the guest what makes it different from all others, and log in."""
     start = guest.console.position()
@@ -314,7 +348,13 @@ def forget(saved: SavedMachine) -> None:
 
 
 def _prune(folder: Path) -> None:
-    """Keep the saved machines that were used last."""
-    entries = [entry for entry in folder.iterdir() if not entry.suffix]
-    for entry in sorted(entries, key=lambda entry: entry.stat().st_mtime, reverse=True)[_KEPT:]:
+    """Keep the saved machines that were used last; other processes may do the same at the same time."""
+    for left in folder.glob("*.doomed"):
+        shutil.rmtree(left, ignore_errors=True)
+    by_use: list[tuple[float, Path]] = []
+    for entry in folder.iterdir():
+        with contextlib.suppress(FileNotFoundError):
+            if not entry.suffix:
+                by_use.append((entry.stat().st_mtime, entry))
+    for _, entry in sorted(by_use, reverse=True)[_KEPT:]:
         forget(SavedMachine(entry))

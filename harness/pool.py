@@ -138,8 +138,10 @@ class GuestPool:
                 return _ready(self._maker.restore(saved, folder), Start.RESTORED, attempt, folder)
             except (LabError, GuestStopped) as trouble:
                 self._try_again(trouble, folder, "booting instead")
-                forget(saved)
-                self._saved, attempt = None, attempt + 1
+                attempt += 1
+                if not saved.proven:
+                    # Otherwise it is the emulation that failed: other workers restore the same machine.
+                    forget(saved)
         try:
             return _ready(self._maker.boot(folder), Start.BOOTED, attempt, folder)
         except NeverBooted as trouble:
@@ -158,8 +160,11 @@ class GuestPool:
                 (folder / name).rename(folder / f"first-attempt-{name}")
 
     def _machine_to_restore(self) -> SavedMachine | None:
-        if self._cold or self._saved is not None:
+        if self._cold:
+            return None
+        if self._saved is not None and self._saved.present:
             return self._saved
+        self._saved = None
         try:
             self._saved = self._maker.saved_machine()
         except (HarnessError, GuestStopped) as trouble:

@@ -12,6 +12,7 @@ from pathlib import Path
 
 import pytest
 
+from harness import bringup
 from harness.bringup import GuestMaker, SavedMachine, forget
 from harness.lab import Lab, Settings
 from harness.pool import GuestPool, ReadyGuest, Start
@@ -29,7 +30,7 @@ def lab(ground: Ground, tmp_path: Path, qemu: FakeQemu) -> Iterator[Lab]:
     cache.mkdir(exist_ok=True)
     for entry in ground.cache.iterdir():
         if entry.name in ("saved", "locks"):
-            shutil.copytree(entry, cache / entry.name)
+            shutil.copytree(entry, cache / entry.name, ignore=shutil.ignore_patterns("restored"))
     lab = Lab(Settings(ground.project, ground.cache, kernel=KERNEL), tmp_path)
     with lab:
         yield lab
@@ -148,6 +149,50 @@ def test_a_machine_that_cannot_be_restored_is_forgotten_and_the_guest_booted(
     assert not saved.folder.exists()
     assert (tmp_path / "case/first-attempt-qemu.log").exists()
     assert "booting instead" in capfd.readouterr().err
+
+
+def test_a_machine_that_was_restored_before_outlives_one_failure(
+    pool: GuestPool, tmp_path: Path, qemu: FakeQemu
+) -> None:
+    qemu.play(Boot(), Boot(start=FakeStart.RESETS), Boot())
+    with taken(pool, tmp_path / "one") as ready:
+        assert ready.start is Start.RESTORED
+    with taken(pool, tmp_path / "two") as ready:
+        assert (ready.start, ready.attempts) == (Start.BOOTED, 2)
+    with taken(pool, tmp_path / "three") as ready:
+        assert (ready.start, ready.attempts) == (Start.RESTORED, 1)
+
+
+def test_a_machine_that_another_process_removed_is_made_again(pool: GuestPool, tmp_path: Path) -> None:
+    with taken(pool, tmp_path / "one"):
+        pass
+    forget(saved_entry(tmp_path))
+    with taken(pool, tmp_path / "two") as ready:
+        assert (ready.start, ready.attempts) == (Start.RESTORED, 1)
+    assert saved_entry(tmp_path).intact()
+
+
+def test_a_machine_that_is_removed_at_the_last_moment_costs_one_boot(
+    pool: GuestPool, maker: GuestMaker, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    saved = maker.saved_machine()
+    pool._saved = saved
+    forget(saved)
+    monkeypatch.setattr(SavedMachine, "present", True)
+    with taken(pool, tmp_path / "case") as ready:
+        assert (ready.start, ready.attempts) == (Start.BOOTED, 2)
+
+
+def test_a_machine_in_use_is_not_the_one_that_is_given_up(
+    maker: GuestMaker, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """However long ago it was used, while others were used after it."""
+    monkeypatch.setattr(bringup, "_KEPT", 1)
+    entry = saved_entry(tmp_path)
+    os.utime(entry.folder, (0, 0))
+    (tmp_path / "cache/saved/ffffffffffffffff").mkdir()
+    assert maker.saved_machine() == entry
+    assert saved_entry(tmp_path).intact()
 
 
 def test_without_a_saved_machine_all_guests_are_booted_and_it_is_said(
