@@ -1,8 +1,8 @@
 # SPDX-License-Identifier: GPL-2.0-only
 """How a guest comes up: booted, or restored from a machine that was saved half-way.
 
-All guests of one kernel, image and machine shape are alike until they get the time, their keys and
-entropy of their own (``images/overlay/lab/start``). A machine is booted to that point once and
+All guests of one kernel, image and machine shape are alike until they get keys, entropy and the time
+on their seed disk (``images/overlay/lab/start``). A machine is booted to that point once and
 saved; a restored one goes on from there in a second.
 """
 
@@ -12,7 +12,6 @@ import contextlib
 import os
 import shutil
 import threading
-import time
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -27,7 +26,7 @@ from harness.progress import activity, say
 from harness.vm import PATIENCE, Accelerator, Disk, MachineShape, QemuProgram, VirtualMachine, qemu_command
 
 #: Changes whenever this module saves something else from the same input.
-_RECIPE = "2"
+_RECIPE = "3"
 #: Seconds a guest may take to boot, to be restored, and to answer over SSH, with hardware virtualisation.
 _BOOT_SECONDS = 15.0
 _RESTORE_SECONDS = 5.0
@@ -36,7 +35,9 @@ _SETTLE_SECONDS = 3.0
 _SAVE_SECONDS = 60.0
 #: A guest that hangs while booting is a fault of the emulation, not of the kernel: tried again once.
 ATTEMPTS = (1, 2)
-_WAITING = "lab: waiting for the time"
+_WAITING = "lab: waiting for its seed"
+#: The seed disk's file among those of one QEMU.
+_SEED = "seed.tar"
 _READY_OR_FAILED = "lab: (ready|failed)"
 #: Saved machines that are kept, some 200 MB each; the ones used last.
 _KEPT = 8
@@ -83,7 +84,7 @@ class Recipe:
         disks = (
             Disk("root", self.root),
             Disk("scratch", self.scratch, writable=True),
-            Disk("seed", private / "seed.tar"),
+            Disk("seed", private / _SEED),
         )
         return qemu_command(
             self.shape,
@@ -267,13 +268,15 @@ class GuestMaker:
         history: bytes = b"",
     ) -> Iterator[Guest]:
         recipe, keys = self._recipe, Keys.make()
-        share: Path | None = None
+        private = Path()
         guest: Guest | None = None
 
-        def command_with_seed(private: Path) -> list[str]:
-            nonlocal share
-            (private / "seed.tar").write_bytes(keys.seed())
-            if (share := self._recipe.share(private)) is not None:
+        def command_with_folders(folder: Path) -> list[str]:
+            nonlocal private
+            private = folder
+            with (private / _SEED).open("wb") as seed:
+                seed.truncate(len(keys.seed(0)))
+            if (share := recipe.share(private)) is not None:
                 share.mkdir()
             return command(private)
 
@@ -281,13 +284,21 @@ class GuestMaker:
             if guest is not None:
                 guest.stop()
 
-        machine = VirtualMachine(command_with_seed, folder, ended, inherited, history)
+        machine = VirtualMachine(command_with_folders, folder, ended, inherited, history)
         with machine:
             self._coming = machine
             if self._aborted.is_set():
                 machine.kill()
             patience = PATIENCE[recipe.shape.accelerator]
-            guest = Guest(machine, keys, patience, recipe.lab_modules, recipe.companions, share)
+            guest = Guest(
+                machine,
+                keys,
+                private / _SEED,
+                patience,
+                recipe.lab_modules,
+                recipe.companions,
+                recipe.share(private),
+            )
             try:
                 yield guest
             finally:
@@ -311,7 +322,7 @@ def _opened(saved: SavedMachine) -> Iterator[tuple[BinaryIO, bytes]]:
 def _become_unique(guest: Guest) -> None:
     """Give the guest what makes it different from all others, and log in."""
     start = guest.console.position()
-    guest.console.send(str(time.time_ns()))
+    guest.become_unique()
     line = _await(guest, _READY_OR_FAILED, _RESTORE_SECONDS, start)
     if "failed" in line:
         raise NeverBooted(f"the guest says: {line}", "see console.log for what came before")

@@ -14,7 +14,6 @@ from collections.abc import Callable
 from pathlib import Path
 
 from harness.deadline import Deadline
-from harness.errors import LabError
 from harness.klog import LogParser
 from harness.model import FATAL_KINDS, Finding
 
@@ -115,17 +114,6 @@ class ConsoleWatcher:
         with self._changed:
             while self._parser.open_report and not self._closed and not deadline.passed():
                 self._changed.wait(deadline.remaining())
-
-    def send(self, line: str) -> None:
-        """Type a line on the console.
-
-        Raises:
-            LabError: QEMU has gone.
-        """
-        try:
-            self._connection.sendall(line.encode() + b"\n")
-        except OSError as error:
-            raise LabError(f"the guest's console takes no input: {error}", "see qemu.log") from error
 
     def close(self) -> None:
         """Wait for the reader to see the end; QEMU must have ended."""

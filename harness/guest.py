@@ -13,6 +13,7 @@ import socket
 import struct
 import tarfile
 import threading
+import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -38,6 +39,8 @@ _KMEMLEAK = "/sys/kernel/debug/kmemleak"
 _CHUNK = 65536
 #: As much as testcases/guest/programs/become-unique.c reads.
 _ENTROPY_BYTES = 64
+#: What a disk is read and written in, at least.
+SECTOR_BYTES = 512
 #: From the breaking of the SSH connection to the news that the guest has stopped.
 _STOPPING_SECONDS = 3.0
 
@@ -104,10 +107,13 @@ class Keys:
         )
         return paramiko.Ed25519Key.from_private_key(io.StringIO(pem.decode()))
 
-    def seed(self) -> bytes:
-        """The tar archive that the guest unpacks over its root: keys, and entropy for it alone.
+    def seed(self, nanoseconds: int) -> bytes:
+        """The tar archive that the guest unpacks over its root: keys, entropy for it alone, and the time.
 
         It has always the same size, because a restored machine remembers that of its disks.
+
+        Args:
+            nanoseconds: since 1970.
         """
         authorized = self.user.public_key().public_bytes(
             serialization.Encoding.OpenSSH, serialization.PublicFormat.OpenSSH
@@ -116,6 +122,7 @@ class Keys:
             "root/.ssh/authorized_keys": authorized + b"\n",
             "etc/dropbear/host_key": _dropbear_key(self.host),
             "run/entropy": secrets.token_bytes(_ENTROPY_BYTES),
+            "run/time": f"{nanoseconds}\n".encode(),
         }
         return tar_archive(files)
 
@@ -146,6 +153,7 @@ class Guest:
     Args:
         machine: the virtual machine it runs in.
         keys: its keys.
+        seed: file on the host that is the guest's seed disk, all zero so far.
         patience: factor on all times, 1 for a guest with hardware virtualisation.
         lab_modules: the lab's own modules: name to file on the host.
         companions: gives modules that use those under test, by name.
@@ -156,6 +164,7 @@ class Guest:
         self,
         machine: VirtualMachine,
         keys: Keys,
+        seed: Path,
         patience: float,
         lab_modules: Mapping[str, Path] = MappingProxyType({}),
         companions: Callable[[str], ModuleSet] | None = None,
@@ -165,6 +174,7 @@ class Guest:
         self.console = machine.console
         self.patience = patience
         self._keys = keys
+        self._seed = seed
         self._lab_modules = lab_modules
         self._companions = companions
         self._share = share
@@ -173,6 +183,16 @@ class Guest:
         self._loaded: set[str] = set()
         #: Counters a test case reports to show that the path of a bug ran.
         self.path_counters: dict[str, int] = {}
+
+    def become_unique(self) -> None:
+        """Give the guest what makes it different from all others; it waits for that (images/overlay/lab/start)."""
+        seed = self._keys.seed(time.time_ns())
+        with self._seed.open("r+b", buffering=0) as disk:
+            # The guest looks at the first sector: it must come last.
+            disk.seek(SECTOR_BYTES)
+            disk.write(seed[SECTOR_BYTES:])
+            disk.seek(0)
+            disk.write(seed[:SECTOR_BYTES])
 
     def connect(self, deadline: Deadline) -> None:
         """Log in over SSH, with the guest's host key pinned.

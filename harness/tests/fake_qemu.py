@@ -40,8 +40,8 @@ BOOT_LOG = """\
 [    0.000000] Command line: console=ttyS0 root=/dev/vda ro
 [    0.500000] Run /lab/init as init process
 """
-WAITING = "lab: waiting for the time\n"
-READY = "lab: ready after 1.00 s\n"
+WAITING = "[    0.900000] lab: waiting for its seed\n"
+READY = "[    1.000000] lab: ready after 1.00 s\n"
 #: What a saved machine consists of.
 STATE = b"state of a fake machine"
 PANIC = """\
@@ -233,8 +233,8 @@ class Machine:
     boot: Boot
     console: socket.socket
     monitor: socket.socket
-    seed: dict[str, bytes]
     listener: socket.socket
+    seed: dict[str, bytes] = field(default_factory=dict)
     restored: bool = False
     leaks: str = ""
     connections: list[socket.socket] = field(default_factory=list)
@@ -289,10 +289,14 @@ class Machine:
         if request["execute"] == "quit":
             os._exit(0)
 
-    def await_time(self) -> None:
-        """Wait until the harness types the time on the console."""
-        while not self.console.recv(100).endswith(b"\n"):
-            pass
+    def await_seed(self, disk: Path) -> bytes:
+        """Wait until the harness writes something on the seed disk, and return it."""
+        while not any((content := disk.read_bytes())[:512]):
+            time.sleep(0.002)
+        with tarfile.open(fileobj=io.BytesIO(content)) as archive:
+            streams = {entry.name: archive.extractfile(entry) for entry in archive}
+            self.seed = {name: stream.read() for name, stream in streams.items() if stream is not None}
+        return content
 
     def _answer(self, message: object) -> None:
         self.monitor.sendall(json.dumps(message).encode() + b"\r\n")
@@ -406,17 +410,12 @@ def main() -> None:
         signal.signal(signal.SIGTERM, signal.SIG_IGN)
     sockets = {chardev["id"]: chardev["path"] for chardev in _settings(argv, "-chardev")}
     drives = {drive["id"]: Path(drive["file"]) for drive in _settings(argv, "-drive")}
-    content = drives["seed"].read_bytes()
-    (folder / f"boot-{number}.tar").write_bytes(content)
-    with tarfile.open(fileobj=io.BytesIO(content)) as archive:
-        streams = {entry.name: archive.extractfile(entry) for entry in archive}
-        seed = {name: stream.read() for name, stream in streams.items() if stream is not None}
     listener = socket.create_server(("127.0.0.1", 0))
     incoming = _incoming(argv)
     if incoming is not None and incoming != STATE:
         sys.exit("qemu-system-x86_64: load of migration failed: Invalid argument")
     console, monitor = _connected(sockets["console"]), _connected(sockets["qmp"])
-    machine = Machine(boot, console, monitor, seed, listener, restored=incoming is not None)
+    machine = Machine(boot, console, monitor, listener, restored=incoming is not None)
     threading.Thread(target=machine.serve_monitor, daemon=True).start()
     threading.Thread(target=_load_ssh, daemon=True).start()
     machine.say(boot.chatter + ("" if machine.restored else BOOT_LOG))
@@ -427,7 +426,7 @@ def main() -> None:
     if boot.start is Start.READY:
         if not machine.restored:
             machine.say(WAITING)
-        machine.await_time()
+        (folder / f"boot-{number}.tar").write_bytes(machine.await_seed(drives["seed"]))
         machine.say(READY)
     if boot.ssh is not Ssh.SILENT and boot.start is Start.READY:
         _serve_ssh(machine)

@@ -13,6 +13,9 @@ from cryptography.hazmat.primitives.asymmetric import ed25519
 
 from harness.guest import Keys, tar_archive
 
+#: Nanoseconds since 1970.
+NOW = 1_700_000_000_123_456_789
+
 
 @pytest.fixture(scope="module")
 def keys() -> Keys:
@@ -20,14 +23,14 @@ def keys() -> Keys:
 
 
 def seed_file(keys: Keys, name: str) -> bytes:
-    with tarfile.open(fileobj=io.BytesIO(keys.seed())) as archive:
+    with tarfile.open(fileobj=io.BytesIO(keys.seed(NOW))) as archive:
         stream = archive.extractfile(name)
         assert stream is not None
         return stream.read()
 
 
 def test_each_guest_has_keys_of_its_own(keys: Keys) -> None:
-    assert Keys.make().seed() != keys.seed()
+    assert Keys.make().seed(NOW) != keys.seed(NOW)
 
 
 def test_the_guest_is_given_the_public_half_of_the_user_key(keys: Keys) -> None:
@@ -39,8 +42,8 @@ def test_the_guest_is_given_the_public_half_of_the_user_key(keys: Keys) -> None:
 def test_the_users_private_key_is_not_in_the_seed(keys: Keys) -> None:
     raw = serialization.Encoding.Raw
     secret = keys.user.private_bytes(raw, serialization.PrivateFormat.Raw, serialization.NoEncryption())
-    assert secret not in keys.seed()
-    assert b"PRIVATE KEY" not in keys.seed()
+    assert secret not in keys.seed(NOW)
+    assert b"PRIVATE KEY" not in keys.seed(NOW)
 
 
 def test_the_host_key_is_in_dropbears_form(keys: Keys) -> None:
@@ -54,8 +57,13 @@ def test_the_host_key_is_in_dropbears_form(keys: Keys) -> None:
     assert derived.public_bytes_raw() == public == keys.host.public_key().public_bytes_raw()
 
 
+def test_the_time_is_in_the_seed_and_does_not_change_its_size(keys: Keys) -> None:
+    assert seed_file(keys, "run/time") == b"1700000000123456789\n"
+    assert len(keys.seed(0)) == len(keys.seed(NOW))
+
+
 def test_everything_belongs_to_root_alone(keys: Keys) -> None:
-    with tarfile.open(fileobj=io.BytesIO(keys.seed())) as archive:
+    with tarfile.open(fileobj=io.BytesIO(keys.seed(NOW))) as archive:
         assert {(entry.uid, entry.gid, entry.mode) for entry in archive} == {(0, 0, 0o600)}
 
 

@@ -358,9 +358,9 @@ class TestGuest:
         assert result.outcome is Outcome.LAB_ERROR
         assert "the companions nfs do not load: no such device" in result.message
 
-    def test_an_unknown_lab_module_is_named_with_the_known_ones(self) -> None:
+    def test_an_unknown_lab_module_is_named_with_the_known_ones(self, tmp_path: Path) -> None:
         machine = mock.Mock(spec=VirtualMachine, console=None)
-        guest = Guest(machine, Keys.make(), 1.0, {"lab_canary": Path("lab_canary.ko")})
+        guest = Guest(machine, Keys.make(), tmp_path / "seed", 1.0, {"lab_canary": Path("lab_canary.ko")})
         with pytest.raises(LabError, match="no module 'lab_nothing'") as caught:
             guest.load_lab_module("lab_nothing")
         assert "lab_canary" in caught.value.next_step
