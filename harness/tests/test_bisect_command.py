@@ -25,6 +25,8 @@ from harness.tests.kernel_history import Change, Edit, Writer, git
 from harness.tests.processes import HarnessCommand
 from harness.tests.records import finding, result
 
+pytestmark = pytest.mark.slow
+
 CACHE = "fs/cachefiles/cache.c"
 LOST = Edit(CACHE, "\tput_cred(cache);\n", "")
 MENDED = Edit(CACHE, "error:\n", "error:\n\tput_cred(cache);\n")

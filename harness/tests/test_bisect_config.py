@@ -71,6 +71,7 @@ class TestSearch:
         assert least(OPTIONS, seen) == (OPTIONS[3], OPTIONS[4])
 
 
+@pytest.mark.slow
 class TestCommand:
     @pytest.fixture
     def run(

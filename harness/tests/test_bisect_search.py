@@ -146,6 +146,7 @@ class TestSearch:
         assert Search(linear(2)).with_run(1, True).with_run(1, False).runs == {1: Runs(2, 1)}
 
 
+@pytest.mark.slow
 class TestSimulation:
     """64 commits, and a bug that shows in 30 % of the runs."""
 
