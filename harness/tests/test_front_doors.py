@@ -21,7 +21,7 @@ from harness.tests import front_door
 from harness.tests.conftest import Ground
 from harness.tests.fake_project import FIX, KERNEL, TITLE
 from harness.tests.fake_qemu import HANGS, Boot, FakeQemu, Reply, Start, Then, leak_report
-from harness.tests.processes import PATIENCE, Ended, HarnessCommand, holds
+from harness.tests.processes import PATIENCE, Ended, HarnessCommand, holds, is_running
 
 CANARIES = GOOD = Boot()
 LEAKING = Boot(leaks=leak_report("cachefiles_add_cache"))
@@ -118,6 +118,18 @@ class TestRun:
         assert (first["outcome"], second["outcome"]) == ("pass", "leak")
         assert (first["repetition"], second["repetition"]) == (1, 2)
         assert first["evidence"] != second["evidence"]
+
+    @pytest.mark.usefixtures("canaries_seen")
+    def test_what_runs_side_by_side_is_recorded_in_order(
+        self, harness_command: HarnessCommand, here: Path, qemu: FakeQemu
+    ) -> None:
+        ended = self.run(harness_command, "--repeat", "3", "-j", "2", "--json")
+        assert ended.status == 0, ended.errors
+        records = json.loads(ended.output)["results"]
+        assert [(record["outcome"], record["repetition"]) for record in records] == [("pass", n) for n in (1, 2, 3)]
+        assert len({record["evidence"] for record in records}) == 3
+        assert [tags for _, tags in junit_cases(here)] == [[], [], []]
+        assert holds(lambda: not any(map(is_running, qemu.pids())))
 
     def test_a_test_file_that_cannot_be_read_ends_with_2(
         self, harness_command: HarnessCommand, here: Path, tmp_path: Path
