@@ -197,14 +197,18 @@ def _scenario(folder: Path, number: int) -> Boot:
 
 
 def _claim_number(folder: Path) -> int:
+    # Linked only when it is complete: tests read it as soon as it is there.
+    own = folder / f"{os.getpid()}.claim"
+    own.write_text(str(os.getpid()))
     number = 1
     while True:
         try:
-            with (folder / f"boot-{number}.pid").open("x") as stream:
-                stream.write(str(os.getpid()))
-            return number
+            (folder / f"boot-{number}.pid").hardlink_to(own)
         except FileExistsError:
             number += 1
+        else:
+            own.unlink()
+            return number
 
 
 def _settings(argv: Sequence[str], option: str) -> list[dict[str, str]]:
