@@ -41,9 +41,9 @@ def test_nothing_in_common_is_no_base(cache: Cache) -> None:
 
 def test_what_was_not_compiled_again_exports_what_it_did_before(tmp_path: Path) -> None:
     symbols = tmp_path / "symbols"
-    old = [f"0x0\t{name}\t/work/fs/{name}/{name}\tEXPORT_SYMBOL\t\n" for name in ("netfs", "fscache")]
+    old = [f"0x0\t{name}\t/build/fs/{name}/{name}\tEXPORT_SYMBOL\t\n" for name in ("netfs", "fscache")]
     symbols.write_text("".join(old))
-    new = "0x0\tfscache_new\t/work/fs/fscache/fscache\tEXPORT_SYMBOL\t\n"
+    new = "0x0\tfscache_new\t/build/fs/fscache/fscache\tEXPORT_SYMBOL\t\n"
     (tmp_path / "Module.symvers").write_text(new)
     module_reuse.remember(tmp_path, "kernel", CONTENTS, symbols, ["fs/fscache"])
     assert (tmp_path / "Module.symvers").read_text() == new + old[0]
