@@ -12,13 +12,13 @@ import re
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 
+from harness import prove
 from harness.bisect_history import History
 from harness.bisect_records import Answer, Observation, Question, Seen, Step, Wanted
 from harness.bisect_search import Candidates, Search
 from harness.errors import LabError, UserError
 from harness.judge import titles
-from harness.model import FATAL_KINDS, Commit, Outcome, Result, Signature
-from harness.prove import matches
+from harness.model import Commit, Outcome, Result, Signature
 from harness.stats import SURE_RATE, UNKNOWN_RATE
 
 #: The end with the bug is run until it has shown it so often: enough for an estimate of the rate.
@@ -41,10 +41,10 @@ def observe(commit: str, results: Sequence[Result], wanted: Wanted) -> Observati
     """
     evidence = results[0].evidence if results else ""
     for result in results:
-        if matches(wanted.signature, result):
-            shown = [finding.title for finding in result.findings if _is_wanted(finding.title, wanted)]
-            title = next(iter(shown), result.message.partition("\n")[0])
-            return Observation(commit, Seen.SHOWN, title, evidence=result.evidence)
+        if prove.matches(wanted.signature, result):
+            return Observation(
+                commit, Seen.SHOWN, prove.what_was_seen(wanted.signature, result), evidence=result.evidence
+            )
     for result in results:
         if result.outcome is Outcome.LAB_ERROR:
             raise LabError(result.message or "the lab broke", f"see {result.evidence}")
@@ -55,20 +55,15 @@ def observe(commit: str, results: Sequence[Result], wanted: Wanted) -> Observati
     return Observation(commit, Seen.SILENT, evidence=evidence)
 
 
-def _is_wanted(title: str, wanted: Wanted) -> bool:
-    return title in wanted.signature.titles
-
-
 def _obstacle(result: Result, wanted: Wanted) -> str:
     """Why a result in which the bug did not show says nothing; empty where it does."""
     if result.outcome is not Outcome.PASS:
         return titles(result.findings) or f"{result.outcome}: {result.message.partition(chr(10))[0]}"
-    if any(finding.kind in FATAL_KINDS for finding in result.findings):
+    if prove.guest_died(result):
         return titles(result.findings)
     lacking = [
         f"{name} is {result.path_counters.get(name, 0)}"
-        for name, least in wanted.path_counters.items()
-        if result.path_counters.get(name, 0) < least
+        for name in prove.lacking_counters(wanted.path_counters, result)
     ]
     return f"nothing shows that the bug's path ran: {', '.join(lacking)}" if lacking else ""
 

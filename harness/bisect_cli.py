@@ -19,6 +19,7 @@ from harness.bisect_records import Answer, Question, Seen
 from harness.errors import UserError
 from harness.lab import Lab, Settings
 from harness.model import Result
+from harness.options import JsonOption
 from harness.progress import say
 from harness.pytest_plugin import LabSession, run_cases
 from harness.report.terminal import without_control_characters
@@ -90,7 +91,7 @@ def bisect(
     ] = 20,
     kernel: KernelOption = Settings.kernel,
     resume: Annotated[bool, typer.Option("--resume", help="Go on with the bisection that was interrupted.")] = False,
-    as_json: Annotated[bool, typer.Option("--json", help="One JSON object on standard output.")] = False,
+    as_json: JsonOption = False,
 ) -> None:
     """Find the commit that brought a bug, or mended it, also where it shows only now and then.
 
@@ -154,7 +155,7 @@ def bisect_config(
     kernel: Annotated[str, typer.Option("--kernel", help="Kernel whose source is built: a name in kernels/.")] = (
         Settings.kernel
     ),
-    as_json: Annotated[bool, typer.Option("--json", help="One JSON object on standard output.")] = False,
+    as_json: JsonOption = False,
 ) -> None:
     """Find which option of two configurations makes the difference between them.
 

@@ -152,13 +152,7 @@ def step(tools: Tools, run: RunFolder, title: str, runs: int) -> Seen:
         return replace(settings, commit=commit)
 
     with Trial(settings_of, settings.cache, run, wanted, digest, tools.run_cases) as try_:
-        for _ in range(runs):
-            seen = try_(name)
-            say(
-                without_control_characters(
-                    f"{name[:12]}: {seen.seen}: {seen.title}" if seen.title else f"{name[:12]}: {seen.seen}"
-                )
-            )
-            if seen.seen is not Seen.SILENT:
-                return seen.seen
-    return Seen.SILENT
+        for seen in try_.until_it_says_something(name, runs):
+            what = f"{seen.seen}: {seen.title}" if seen.title else seen.seen
+            say(without_control_characters(f"{name[:12]}: {what}"))
+    return seen.seen

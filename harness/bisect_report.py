@@ -16,7 +16,7 @@ _question = pydantic.TypeAdapter(Question)
 _observations = pydantic.TypeAdapter(tuple[Observation, ...])
 
 
-def document(question: Question, observations: Sequence[Observation], answer: Answer, log: bool = True) -> str:
+def document(question: Question, observations: Sequence[Observation], answer: Answer) -> str:
     """The text of ``bisect.json``; the keys are fixed (docs/architecture.md, "Machine output")."""
     first = answer.first_bad
     record: dict[str, Any] = {
@@ -32,8 +32,7 @@ def document(question: Question, observations: Sequence[Observation], answer: An
         record["subject"], record["author"] = first.subject, first.author
     if answer.finished:
         record |= {"git_log": git_log(question, answer), "report": report(question, answer)}
-    if log:
-        record["observations"] = _observations.dump_python(tuple(observations), mode="json")
+    record["observations"] = _observations.dump_python(tuple(observations), mode="json")
     return json.dumps(record, indent=1) + "\n"
 
 

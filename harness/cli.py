@@ -22,6 +22,7 @@ from harness.campaign import Campaign, Cases, ProofOf
 from harness.errors import HarnessError, UserError
 from harness.lab import Lab, Settings
 from harness.model import Outcome, Proof, Result
+from harness.options import JsonOption
 from harness.parse_command import Form, Parsing
 from harness.progress import results_console, say
 from harness.report import as_json
@@ -67,7 +68,6 @@ JobsOption = Annotated[
 ColdOption = Annotated[
     bool, typer.Option("--cold", help="Boot each guest instead of restoring one that was saved after booting.")
 ]
-JsonOption = Annotated[bool, typer.Option("--json", help="One JSON object on standard output.")]
 WithoutOption = Annotated[
     list[str] | None, typer.Option("--without", metavar="FIX", help="Take this fix out (repeatable).")
 ]

@@ -11,6 +11,7 @@ is compiled. A commit with the frame of a distribution's package uses that packa
 from __future__ import annotations
 
 import functools
+import itertools
 from pathlib import Path
 
 import filelock
@@ -37,12 +38,10 @@ class Checkout:
     """
 
     def __init__(self, cache: Cache, repository: Path) -> None:
-        number = 0
-        self._lock = _lock(cache, repository, number)
-        while not _free(self._lock):
-            number += 1
-            self._lock = _lock(cache, repository, number)
-        self.folder = cache.folder / _name(repository, number)
+        top = content_key([str(repository)])
+        names = (f"commits/{top}-{number}" for number in itertools.count())
+        name, self._lock = next((name, lock) for name in names if _take(lock := cache.lock(name)))
+        self.folder = cache.folder / name
         self.repository = Repository(repository, self.folder)
 
     def hold(self, tree: str, frame: str) -> Path:
@@ -56,15 +55,7 @@ class Checkout:
         return self.folder / "tree"
 
 
-def _name(repository: Path, number: int) -> str:
-    return f"commits/{content_key([str(repository)])}-{number}"
-
-
-def _lock(cache: Cache, repository: Path, number: int) -> filelock.BaseFileLock:
-    return cache.lock(_name(repository, number))
-
-
-def _free(lock: filelock.BaseFileLock) -> bool:
+def _take(lock: filelock.BaseFileLock) -> bool:
     """Take a lock for as long as this process lives; False where another one has it."""
     try:
         lock.acquire(timeout=0)

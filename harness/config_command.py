@@ -12,7 +12,7 @@ from typing import Any
 from harness import bisect_config, kconfig, trial
 from harness.bisect_command import Tools
 from harness.bisect_config import Config, Difference
-from harness.bisect_records import Observation, Seen
+from harness.bisect_records import Seen
 from harness.cache import content_key
 from harness.errors import UserError
 from harness.lab import Lab, Settings
@@ -89,7 +89,7 @@ class Configurations:
         config = self._complete(bisect_config.mixed(self.good, taken))
         name = self._write(config)
         if name not in self._known:
-            observation = self._observe(name)
+            *_, observation = self._trial.until_it_says_something(name, self._runs)
             self._known[name] = observation.seen
             options = tuple(difference.option for difference in taken)
             self.tested.append(Tested(options, observation.seen, observation.title, observation.seconds))
@@ -100,13 +100,6 @@ class Configurations:
             )
             write_atomically(self._run.path / RECORD, document(self.tested, (), ()))
         return self._known[name]
-
-    def _observe(self, name: str) -> Observation:
-        for _ in range(self._runs):
-            observation = self._trial(name)
-            if observation.seen is not Seen.SILENT:
-                break
-        return observation
 
     def _expect(self, taken: Sequence[Difference], wanted: Seen, which: str) -> None:
         if (seen := self.seen(taken)) is not wanted:

@@ -90,9 +90,15 @@ def folder_entries(top: Path) -> Lister:
     """Says what the folders of a source on the disk have in them, as git would."""
 
     def entries(folder: str) -> list[Entry]:
-        return [_entry_of(path) for path in sorted((top / folder).iterdir()) if not _is_empty(path)]
+        return _listed(top / folder)
 
     return entries
+
+
+def _listed(folder: Path) -> list[Entry]:
+    """What a folder has in it, in git's order: as if the names of folders ended with a slash."""
+    found = [_entry_of(path) for path in folder.iterdir() if not _is_empty(path)]
+    return sorted(found, key=lambda entry: entry.file + "/" * (entry.mode == _FOLDER))
 
 
 def blob_name(content: bytes) -> str:
@@ -111,9 +117,7 @@ def _entry_of(path: Path) -> Entry:
 
 
 def _tree_name(folder: Path) -> str:
-    found = [_entry_of(path) for path in folder.iterdir() if not _is_empty(path)]
-    found.sort(key=lambda entry: entry.file + "/" * (entry.mode == _FOLDER))
-    lines = [f"{entry.mode} {entry.file}\0".encode() + bytes.fromhex(entry.name) for entry in found]
+    lines = [f"{entry.mode} {entry.file}\0".encode() + bytes.fromhex(entry.name) for entry in _listed(folder)]
     return _object_name(b"tree", b"".join(lines))
 
 

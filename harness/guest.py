@@ -40,7 +40,7 @@ _CHUNK = 65536
 #: As much as testcases/guest/programs/become-unique.c reads.
 _ENTROPY_BYTES = 64
 #: What a disk is read and written in, at least.
-SECTOR_BYTES = 512
+_SECTOR_BYTES = 512
 #: From the breaking of the SSH connection to the news that the guest has stopped.
 _STOPPING_SECONDS = 3.0
 
@@ -189,10 +189,10 @@ class Guest:
         seed = self._keys.seed(time.time_ns())
         with self._seed.open("r+b", buffering=0) as disk:
             # The guest looks at the first sector: it must come last.
-            disk.seek(SECTOR_BYTES)
-            disk.write(seed[SECTOR_BYTES:])
+            disk.seek(_SECTOR_BYTES)
+            disk.write(seed[_SECTOR_BYTES:])
             disk.seek(0)
-            disk.write(seed[:SECTOR_BYTES])
+            disk.write(seed[:_SECTOR_BYTES])
 
     def connect(self, deadline: Deadline) -> None:
         """Log in over SSH, with the guest's host key pinned.

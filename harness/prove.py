@@ -4,7 +4,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 
 from harness.judge import names, titles
@@ -100,7 +100,7 @@ def weigh(fix: Fix, kernel: str, with_fix: Sequence[Result], without_fix: Sequen
         kernel=kernel,
         verdict=verdict,
         reason=reason,
-        seen=_seen(fix.signature, matching[0]) if matching else "",
+        seen=what_was_seen(fix.signature, matching[0]) if matching else "",
         with_fix=next(iter([*unclean, *with_fix]), None),
         without_fix=next(iter([*matching, *without_fix]), None),
         seconds=round(sum(result.seconds for result in [*with_fix, *without_fix]), 3),
@@ -133,11 +133,11 @@ def _verdict_without(fix: Fix, without_fix: Sequence[Result]) -> tuple[Verdict, 
                 Verdict.WRONG_SIGNATURE,
                 f"without the fix: expected {_expected(fix.signature)}, saw {result.outcome}: {seen}",
             )
-        if not _guest_died(result) and (lacking := _lacking_evidence(fix, result)):
+        if not guest_died(result) and (lacking := _lacking_evidence(fix, result)):
             return Verdict.INCONCLUSIVE, f"without the fix nothing shows that the bug's path ran: {lacking}"
         if result.outcome is Outcome.PASS:
             return Verdict.NOT_REPRODUCED, f"without the fix {result.case} passed and nothing was reported"
-    return Verdict.PROVEN, f"clean with the fix; without it: {_seen(fix.signature, without_fix[0])}"
+    return Verdict.PROVEN, f"clean with the fix; without it: {what_was_seen(fix.signature, without_fix[0])}"
 
 
 def matches(signature: Signature, result: Result) -> bool:
@@ -153,15 +153,24 @@ def _finding_matches(signature: Signature, finding: Finding) -> bool:
     return titled and all(names(finding, function) for function in signature.frames)
 
 
+def lacking_counters(path_counters: Mapping[str, int], result: Result) -> list[str]:
+    """The counters that did not reach what shows that the bug's path ran.
+
+    Args:
+        path_counters: the least value of each.
+        result: has what was counted.
+    """
+    return [name for name, least in path_counters.items() if result.path_counters.get(name, 0) < least]
+
+
 def _lacking_evidence(fix: Fix, result: Result) -> str:
     return ", ".join(
-        f"{name} is {result.path_counters.get(name, 'not reported')}, at least {least} expected"
-        for name, least in fix.path_counters.items()
-        if result.path_counters.get(name, 0) < least
+        f"{name} is {result.path_counters.get(name, 'not reported')}, at least {fix.path_counters[name]} expected"
+        for name in lacking_counters(fix.path_counters, result)
     )
 
 
-def _guest_died(result: Result) -> bool:
+def guest_died(result: Result) -> bool:
     """A dead guest cannot be asked for its counters; its last report is the evidence."""
     return any(finding.kind in FATAL_KINDS for finding in result.findings)
 
@@ -171,7 +180,8 @@ def _expected(signature: Signature) -> str:
     return f"{titles} with {', '.join(signature.frames)} on the stack" if signature.frames else titles
 
 
-def _seen(signature: Signature, result: Result) -> str:
+def what_was_seen(signature: Signature, result: Result) -> str:
+    """What a result that matches a signature shows of it: the finding's title, or the failed assertion."""
     for finding in result.findings:
         if _finding_matches(signature, finding):
             return finding.title

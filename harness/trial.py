@@ -12,7 +12,7 @@ import contextlib
 import json
 import time
 from collections import Counter
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import replace
 from pathlib import Path
 
@@ -139,6 +139,14 @@ class Trial:
                 continue
             return replace(seen, seconds=round(time.monotonic() - started, 3))
         raise AssertionError("the last attempt returns or raises")
+
+    def until_it_says_something(self, commit: str, most: int) -> Iterator[Observation]:
+        """Run a commit until a run is not silent, so often at most, and at least once."""
+        for _ in range(most):
+            seen = self(commit)
+            yield seen
+            if seen.seen is not Seen.SILENT:
+                return
 
     def _try(self, commit: str) -> Observation:
         lab = self._lab_at(replace(self._settings_of(commit), kmemleak=self._kmemleak), commit)
