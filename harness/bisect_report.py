@@ -7,13 +7,9 @@ import json
 from collections.abc import Sequence
 from typing import Any
 
-import pydantic
-
 from harness.bisect_records import Answer, Observation, Question, Step
 from harness.model import Commit
-
-_question = pydantic.TypeAdapter(Question)
-_observations = pydantic.TypeAdapter(tuple[Observation, ...])
+from harness.typed_json import decoded, encoded
 
 
 def document(question: Question, observations: Sequence[Observation], answer: Answer) -> str:
@@ -26,13 +22,13 @@ def document(question: Question, observations: Sequence[Observation], answer: An
         "rate": round(answer.rate, 4),
         "finished": answer.finished,
         "steps": [_step(step) for step in answer.steps],
-        "question": _question.dump_python(question, mode="json"),
+        "question": encoded(Question, question),
     }
     if first:
         record["subject"], record["author"] = first.subject, first.author
     if answer.finished:
         record |= {"git_log": git_log(question, answer), "report": report(question, answer)}
-    record["observations"] = _observations.dump_python(tuple(observations), mode="json")
+    record["observations"] = encoded(tuple[Observation, ...], tuple(observations))
     return json.dumps(record, indent=1) + "\n"
 
 
@@ -46,8 +42,8 @@ def read(text: str) -> tuple[Question, tuple[Observation, ...]]:
     if not isinstance(record, dict):
         raise ValueError("not an object")
     return (
-        _question.validate_python(record.get("question")),
-        _observations.validate_python(record.get("observations")),
+        decoded(Question, record.get("question")),
+        decoded(tuple[Observation, ...], record.get("observations")),
     )
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import contextlib
 import datetime
+import gc
 import json
 import os
 import signal
@@ -386,6 +387,8 @@ def _main() -> None:
     # Also where the harness was started with Ctrl-C ignored, as shells do for what runs in the background.
     for end in (signal.SIGINT, signal.SIGTERM):
         signal.signal(end, _terminated)
+    # Each run of pytest collects garbage several times; what is loaded by now is none.
+    gc.freeze()
     try:
         app()
     except HarnessError as error:

@@ -9,17 +9,14 @@ import signal
 from collections.abc import Sequence
 from pathlib import Path
 
-import pydantic
-
 from harness.deadline import Deadline
 from harness.errors import HarnessError
 from harness.guest import CommandOverdue, Guest, GuestStopped
 from harness.model import Finding, FindingKind, Frame, Outcome, Result
 from harness.report.findings import decoded_stacks, marks
+from harness.typed_json import encoded
 
 _HANGS = frozenset({FindingKind.HUNG_TASK, FindingKind.STALL, FindingKind.LOCKUP})
-_findings_adapter = pydantic.TypeAdapter(tuple[Finding, ...])
-_result_adapter = pydantic.TypeAdapter(Result)
 
 
 class CaseSkipped(Exception):
@@ -112,8 +109,8 @@ def ask_for_blocked_tasks(guest: Guest, trouble: BaseException) -> None:
 
 def write_findings(folder: Path, findings: Sequence[Finding]) -> None:
     """Write ``findings.json`` and, for people, ``findings.txt``."""
-    encoded = _findings_adapter.dump_python(tuple(findings), mode="json")
-    (folder / "findings.json").write_text(json.dumps(encoded, indent=1) + "\n")
+    record = encoded(tuple[Finding, ...], tuple(findings))
+    (folder / "findings.json").write_text(json.dumps(record, indent=1) + "\n")
     text = "\n\n".join(_readable(finding) for finding in findings)
     (folder / "findings.txt").write_text(text + "\n" if text else "", errors="backslashreplace")
 
@@ -128,5 +125,5 @@ def write_evidence(folder: Path, result: Result) -> None:
     """Write what a result consists of into its evidence folder."""
     write_findings(folder, result.findings)
     (folder / "repeat.command").write_text(result.repeat_command + "\n")
-    record = _result_adapter.dump_python(result, mode="json")
+    record = encoded(Result, result)
     (folder / "result.json").write_text(json.dumps(record, indent=1) + "\n")

@@ -18,10 +18,10 @@ from harness.klog import golden
 from harness.model import Finding, Suppression
 from harness.progress import results_console, say
 from harness.report import mail
-from harness.report.as_json import encoded_findings
 from harness.report.findings import overview
 from harness.report.terminal import without_control_characters
 from harness.source_lines import with_source_lines
+from harness.typed_json import encoded
 
 _ALL_READ, _SOME_UNREADABLE = 0, 2
 _STANDARD_INPUT = "-"
@@ -129,7 +129,7 @@ def _decoded(data: bytes) -> str:
 
 def _print(file: Path, findings: Sequence[Finding], form: Form) -> None:
     if form is Form.JSON:
-        print(json.dumps({"file": str(file), "findings": encoded_findings(findings)}))
+        print(json.dumps({"file": str(file), "findings": encoded(list[Finding], list(findings))}))
     elif form is Form.MAIL:
         _print_mail(file, findings)
     else:

@@ -25,8 +25,8 @@ from harness.errors import CompileError, LabError, UnsuitableTree, UserError
 from harness.lab import Lab, Settings
 from harness.model import Fix, ReproductionClass, Result
 from harness.progress import say
-from harness.report import as_json
 from harness.runs import RunFolder, write_atomically
+from harness.typed_json import decoded, encoded
 
 #: Runs the test cases once in a lab, for the n-th time; results go into a folder.
 RunCases = Callable[[Lab, RunFolder, int], Sequence[Result]]
@@ -191,11 +191,11 @@ def _read(file: Path) -> Kept:
     if not file.exists():
         return ()
     try:
-        return tuple(tuple(as_json.decoded_results(run)) for run in json.loads(file.read_text()))
+        return tuple(tuple(decoded(list[Result], run)) for run in json.loads(file.read_text()))
     except (ValueError, pydantic.ValidationError):
         return ()
 
 
 def _write(file: Path, kept: Kept) -> None:
     file.parent.mkdir(parents=True, exist_ok=True)
-    write_atomically(file, json.dumps([as_json.encoded_results(run) for run in kept]))
+    write_atomically(file, json.dumps([encoded(list[Result], list(run)) for run in kept]))

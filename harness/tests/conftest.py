@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import gc
 import os
 import signal
 import sys
@@ -20,7 +21,7 @@ from harness.bringup import GuestMaker
 from harness.cache import Cache
 from harness.lab import Lab, Settings
 from harness.model import Fix, Image, Kernel
-from harness.tests import fake_kernel_tree, fake_project, fake_qemu
+from harness.tests import fake_kernel_tree, fake_project, fake_qemu, warm_fake_qemu
 from harness.tests.fake_kernel_tree import Trouble
 from harness.tests.fake_qemu import Boot, FakeQemu
 from harness.tests.processes import Ended, HarnessCommand, holds, is_running
@@ -29,6 +30,15 @@ from harness.vm import QemuProgram
 # The machine may be busy with kernels and guests: how long an example takes says nothing.
 hypothesis.settings.register_profile("lab", deadline=None)
 hypothesis.settings.load_profile("lab")
+
+
+def pytest_collection_finish() -> None:
+    """Take all that is loaded by now out of the garbage collector's sight.
+
+    Commands under test run pytest themselves, which collects garbage several times for each run.
+    """
+    gc.collect()
+    gc.freeze()
 
 
 @pytest.fixture(autouse=True)
@@ -137,7 +147,14 @@ class Ground:
 
 
 @pytest.fixture(scope="session")
-def ground(tmp_path_factory: pytest.TempPathFactory) -> Ground:
+def warm_qemu(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
+    """The folder of the process that fake QEMUs are forks of."""
+    with warm_fake_qemu.serving(tmp_path_factory.mktemp("warm")) as folder:
+        yield folder
+
+
+@pytest.fixture(scope="session")
+def ground(tmp_path_factory: pytest.TempPathFactory, warm_qemu: Path) -> Ground:
     """Kernel, modules, variant and image, built once; tests must not change them."""
     folder = tmp_path_factory.mktemp("ground")
     tree = fake_kernel_tree.make_tree(folder / "linux")
@@ -152,19 +169,12 @@ def ground(tmp_path_factory: pytest.TempPathFactory) -> Ground:
         lab.modules_under_test(spec.fix_names(project))
         assert lab.lab_modules.files
         assert lab.image.root.is_file()
-        _install_fake_qemu(programs)
+        warm_fake_qemu.install(programs, warm_qemu)
         patch.setenv(fake_qemu.VARIABLE, str(folder))
         patch.setenv("HARNESS_ACCELERATOR", "tcg")
         FakeQemu(folder).play(Boot())
         assert GuestMaker(lab.recipe(), lab.cache).saved_machine().intact()
     return Ground(project, folder / "cache", build.compiler_identity())
-
-
-def _install_fake_qemu(programs: Path) -> None:
-    """Put the fake QEMU into a folder of ``PATH``."""
-    program = programs / "qemu-system-x86_64"
-    program.write_text(f"#!{sys.executable}\nfrom harness.tests.fake_qemu import main; main()\n")
-    program.chmod(0o755)
 
 
 @pytest.fixture
@@ -179,6 +189,7 @@ def qemu(
     monkeypatch: pytest.MonkeyPatch,
     fake_program: Callable[[str, str], Path],
     known_compiler: None,
+    warm_qemu: Path,
 ) -> Iterator[FakeQemu]:
     """A fake QEMU in front of the real one. Its guests boot well, and none may outlive the test."""
     folder = tmp_path / "qemu"
@@ -189,7 +200,7 @@ def qemu(
     scratch.mkdir()
     monkeypatch.setenv("TMPDIR", str(scratch))
     monkeypatch.setattr(tempfile, "tempdir", str(scratch))
-    _install_fake_qemu(fake_program("true", "exit 0").parent)
+    warm_fake_qemu.install(fake_program("true", "exit 0").parent, warm_qemu)
     monkeypatch.setattr(labs, "qemu_program", lambda: QemuProgram(fake_qemu.VERSION, sandbox=False))
     fake = FakeQemu(folder)
     fake.play(Boot())

@@ -24,7 +24,7 @@ import tarfile
 import termios
 import threading
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any
@@ -196,10 +196,10 @@ def _scenario(folder: Path, number: int) -> Boot:
     return Boot(**{**chosen, "start": Start(chosen["start"]), "ssh": Ssh(chosen["ssh"]), "replies": replies})
 
 
-def _claim_number(folder: Path) -> int:
+def _claim_number(folder: Path, pid: int) -> int:
     # Linked only when it is complete: tests read it as soon as it is there.
-    own = folder / f"{os.getpid()}.claim"
-    own.write_text(str(os.getpid()))
+    own = folder / f"{pid}.claim"
+    own.write_text(str(pid))
     number = 1
     while True:
         try:
@@ -234,6 +234,7 @@ def _connected(path: str) -> socket.socket:
 class Machine:
     """The machine while it runs."""
 
+    pid: int
     boot: Boot
     console: socket.socket
     monitor: socket.socket
@@ -330,12 +331,13 @@ class Machine:
         if reply.then is Then.RESET:
             os._exit(0)
         if reply.then is Then.KILLED:
-            os.kill(os.getpid(), signal.SIGKILL)
+            os.kill(self.pid, signal.SIGKILL)
+            signal.pause()
         return reply
 
 
 def _serve_ssh(machine: Machine) -> None:
-    # Imported here, so that a guest that never answers starts faster.
+    # Imported here: load_ssh() must have come first.
     import paramiko  # noqa: PLC0415
     from cryptography.hazmat.primitives import serialization  # noqa: PLC0415
     from cryptography.hazmat.primitives.asymmetric import ed25519  # noqa: PLC0415
@@ -392,26 +394,31 @@ def _serve_ssh(machine: Machine) -> None:
         transport.start_server(server=Server(), event=threading.Event())
 
 
-def _load_ssh() -> None:
-    """Load paramiko while the guest boots; without invoke, which it can do without, in half the time."""
+def load_ssh() -> None:
+    """Load paramiko; without invoke, which it can do without, in half the time."""
     sys.modules["invoke"] = None  # type: ignore[assignment]
     importlib.import_module("paramiko")
 
 
-def main() -> None:
-    """Be QEMU."""
+def main(pid: int, ignore_sigterm: Callable[[], None]) -> None:
+    """Be QEMU.
+
+    Args:
+        pid: the process that the harness takes for QEMU.
+        ignore_sigterm: makes that process do so.
+    """
     argv = sys.argv[1:]
     if argv == ["--version"]:
         print(VERSION)
     if argv in (["--version"], ["-help"]):
         return
     folder = Path(os.environ[VARIABLE])
-    number = _claim_number(folder)
+    number = _claim_number(folder, pid)
     boot = _scenario(folder, number)
     if boot.start is Start.REFUSED:
         sys.exit("qemu-system-x86_64: -accel kvm: failed to initialize kvm: Permission denied")
     if boot.ignores_sigterm:
-        signal.signal(signal.SIGTERM, signal.SIG_IGN)
+        ignore_sigterm()
     sockets = {chardev["id"]: chardev["path"] for chardev in _settings(argv, "-chardev")}
     drives = {drive["id"]: Path(drive["file"]) for drive in _settings(argv, "-drive")}
     listener = socket.create_server(("127.0.0.1", 0))
@@ -419,9 +426,8 @@ def main() -> None:
     if incoming is not None and incoming != STATE:
         sys.exit("qemu-system-x86_64: load of migration failed: Invalid argument")
     console, monitor = _connected(sockets["console"]), _connected(sockets["qmp"])
-    machine = Machine(boot, console, monitor, listener, restored=incoming is not None)
+    machine = Machine(pid, boot, console, monitor, listener, restored=incoming is not None)
     threading.Thread(target=machine.serve_monitor, daemon=True).start()
-    threading.Thread(target=_load_ssh, daemon=True).start()
     machine.say(boot.chatter + ("" if machine.restored else BOOT_LOG))
     if boot.start is Start.PANICS:
         machine.say(PANIC)
@@ -435,9 +441,3 @@ def main() -> None:
     if boot.ssh is not Ssh.SILENT and boot.start is Start.READY:
         _serve_ssh(machine)
     signal.pause()
-    while boot.ignores_sigterm:
-        signal.pause()
-
-
-if __name__ == "__main__":
-    main()

@@ -33,6 +33,7 @@ from harness.model import (
 from harness.report import as_json, catalogue, html, junit
 from harness.report.terminal import proof_table, result_line, result_table, without_control_characters
 from harness.tests.records import HOSTILE, finding, result
+from harness.typed_json import decoded, encoded
 
 SESSION = Session("tcg", "microvm", "6.1.0-fake", True, "0.1.0", "runs/1", 1.0)
 REPORT = finding("KASAN: use-after-free Read in f", FindingKind.KASAN, "f", text="line one\nline two")
@@ -152,8 +153,8 @@ class TestJson:
     @settings(max_examples=50)
     @given(st.lists(RESULTS, max_size=2))
     def test_results_survive_the_way_there_and_back(self, results: list[Result]) -> None:
-        text = json.dumps(as_json.encoded_results(results))
-        assert as_json.decoded_results(json.loads(text)) == results
+        text = json.dumps(encoded(list[Result], results))
+        assert decoded(list[Result], json.loads(text)) == results
 
     def test_the_document_has_the_keys_that_scripts_rely_on(self) -> None:
         record = json.loads(as_json.document([result()], [proof_of(Verdict.PROVEN)], SESSION))
@@ -185,7 +186,7 @@ class TestJson:
 
     def test_values_that_are_no_results_are_refused(self) -> None:
         with pytest.raises(ValueError, match="outcome"):
-            as_json.decoded_results([{"case": "a"}])
+            decoded(list[Result], [{"case": "a"}])
 
 
 class TestHtml:
