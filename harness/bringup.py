@@ -17,7 +17,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import BinaryIO
 
-from harness.cache import Cache, content_key, file_digest
+from harness.cache import Cache, content_key, discard
 from harness.deadline import Deadline
 from harness.errors import LabError
 from harness.guest import Guest, GuestStopped, Keys
@@ -26,7 +26,7 @@ from harness.progress import activity, say
 from harness.vm import PATIENCE, Accelerator, Disk, MachineShape, QemuProgram, VirtualMachine, qemu_command
 
 #: Changes whenever this module saves something else from the same input.
-_RECIPE = "3"
+_RECIPE = "4"
 #: Seconds a guest may take to boot, to be restored, and to answer over SSH, with hardware virtualisation.
 _BOOT_SECONDS = 15.0
 _RESTORE_SECONDS = 5.0
@@ -118,7 +118,7 @@ class SavedMachine:
     """A machine that was saved just before it becomes a guest of its own.
 
     Attributes:
-        folder: cache entry: ``state``, its digest, ``console.log`` so far, and ``restored`` once a
+        folder: cache entry: ``state``, ``console.log`` so far, and ``restored`` once a
             guest came up from it.
     """
 
@@ -148,13 +148,6 @@ class SavedMachine:
         """Remember that a guest came up from it."""
         with contextlib.suppress(OSError):
             (self.folder / "restored").touch()
-
-    def intact(self) -> bool:
-        """Whether the state is what was saved."""
-        try:
-            return file_digest(self.state) == (self.folder / "digest").read_text()
-        except OSError:
-            return False
 
     def history(self) -> bytes:
         """The console so far."""
@@ -235,12 +228,7 @@ class GuestMaker:
             GuestStopped: its kernel died.
             LabError: it cannot be saved.
         """
-        name = f"saved/{self._recipe.key()}"
-        saved = SavedMachine(self._cache.entry(name, self._save))
-        if not saved.intact():
-            say("the saved machine is damaged: making it again")
-            forget(saved)
-            saved = SavedMachine(self._cache.entry(name, self._save))
+        saved = SavedMachine(self._cache.entry(f"saved/{self._recipe.key()}", self._save))
         saved.used()
         _prune(self._cache.folder / "saved")
         return saved
@@ -257,7 +245,6 @@ class GuestMaker:
                     if attempt == ATTEMPTS[-1]:
                         raise
                     say(f"{trouble.message}: trying once more")
-            (folder / "digest").write_text(file_digest(folder / "state"))
 
     @contextlib.contextmanager
     def _machine(
@@ -350,14 +337,6 @@ def _await(guest: Guest, pattern: str, seconds: float, start: int = 0) -> str:
     )
 
 
-def forget(saved: SavedMachine) -> None:
-    """Remove a saved machine that is of no use; who is restoring it right now is not disturbed."""
-    doomed = saved.folder.with_name(f"{saved.folder.name}.{os.getpid()}.doomed")
-    with contextlib.suppress(OSError):
-        saved.folder.rename(doomed)
-    shutil.rmtree(doomed, ignore_errors=True)
-
-
 def _prune(folder: Path) -> None:
     """Keep the saved machines that were used last; other processes may do the same at the same time."""
     for left in folder.glob("*.doomed"):
@@ -368,4 +347,4 @@ def _prune(folder: Path) -> None:
             if not entry.suffix:
                 by_use.append((entry.stat().st_mtime, entry))
     for _, entry in sorted(by_use, reverse=True)[_KEPT:]:
-        forget(SavedMachine(entry))
+        discard(entry)

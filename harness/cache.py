@@ -2,21 +2,29 @@
 """The cache folder: entries made once, named by the content they are made of.
 
 An entry is a folder that appears under its final name only when it is complete: it is made
-beside it and renamed. Two processes that want the same entry wait for one of them.
+beside it and renamed. Two processes that want the same entry wait for one of them. Whether its files
+(not those of its subfolders) are still what was made is looked at once in each process; an entry that was
+damaged is made again.
 """
 
 from __future__ import annotations
 
+import contextlib
 import errno
 import hashlib
+import json
+import os
 import shutil
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
 
 import filelock
 
 from harness.errors import LabError
 from harness.progress import say
+
+#: In each entry: the digests of its files, by name.
+DIGESTS = "digests.json"
 
 
 def content_key(parts: Iterable[str | bytes]) -> str:
@@ -33,6 +41,28 @@ def file_digest(file: Path) -> str:
     """SHA-256 of a file, in hexadecimal."""
     with file.open("rb") as stream:
         return hashlib.file_digest(stream, "sha256").hexdigest()
+
+
+def sparse_digest(file: Path) -> str:
+    """SHA-256 over a file's size and its data, in hexadecimal; holes are not read."""
+    digest = hashlib.sha256(str(file.stat().st_size).encode())
+    with file.open("rb") as stream:
+        for start, end in _data_ranges(stream.fileno()):
+            digest.update(f" {start} ".encode())
+            stream.seek(start)
+            while missing := end - stream.tell():
+                digest.update(stream.read(min(1 << 20, missing)))
+    return digest.hexdigest()
+
+
+def _data_ranges(descriptor: int) -> Iterator[tuple[int, int]]:
+    """Where a file has data, as pairs of offsets (lseek(2), SEEK_DATA)."""
+    end = 0
+    with contextlib.suppress(OSError):
+        while True:
+            start = os.lseek(descriptor, end, os.SEEK_DATA)
+            end = os.lseek(descriptor, start, os.SEEK_HOLE)
+            yield start, end
 
 
 def folder_digest(folder: Path) -> str:
@@ -53,6 +83,7 @@ class Cache:
 
     def __init__(self, folder: Path) -> None:
         self.folder = folder
+        self._intact: set[Path] = set()
 
     def lock(self, name: str) -> filelock.BaseFileLock:
         """A lock that other processes with the same cache folder honour; freed when its holder dies."""
@@ -71,24 +102,37 @@ class Cache:
             LabError: the host's disk is full or the folder cannot be written.
         """
         final = self.folder / name
-        if final.is_dir():
+        if self._is_intact(final):
             return final
         partial = final.with_name(f"{final.name}.partial")
         try:
             with self._waiting_for(name):
-                if final.is_dir():
+                if self._is_intact(final):
                     return final
+                if final.is_dir():
+                    say(f"{_damaged_file(final)} in the cache is damaged: {name} is made again")
+                    discard(final)
                 shutil.rmtree(partial, ignore_errors=True)
                 partial.mkdir(parents=True)
                 try:
                     make(partial)
+                    _write_digests(partial)
                     partial.rename(final)
                 except BaseException:
                     shutil.rmtree(partial, ignore_errors=True)
                     raise
         except OSError as error:
             raise disk_trouble(error, self.folder) from error
+        self._intact.add(final)
         return final
+
+    def _is_intact(self, entry: Path) -> bool:
+        """Whether an entry exists with the contents it was made with; its files are read once by each process."""
+        if not entry.is_dir():
+            return False
+        if entry not in self._intact and not _damaged_file(entry):
+            self._intact.add(entry)
+        return entry in self._intact
 
     def _waiting_for(self, name: str) -> filelock.BaseFileLock:
         lock = self.lock(name)
@@ -98,6 +142,38 @@ class Cache:
         except filelock.Timeout:
             say(f"waiting for another process that makes {name}")
         return lock
+
+
+def discard(entry: Path) -> None:
+    """Remove an entry that is of no use; whoever has its files open is not disturbed."""
+    doomed = entry.with_name(f"{entry.name}.{os.getpid()}.doomed")
+    with contextlib.suppress(OSError):
+        entry.rename(doomed)
+    shutil.rmtree(doomed, ignore_errors=True)
+
+
+def _write_digests(entry: Path) -> None:
+    files = [file for file in sorted(entry.iterdir()) if file.is_file() and not file.is_symlink()]
+    digests = {file.name: sparse_digest(file) for file in files}
+    (entry / DIGESTS).write_text(json.dumps(digests, indent=1) + "\n")
+
+
+def _damaged_file(entry: Path) -> str:
+    """The name of a file that is not what it was when the entry was made; empty where all are."""
+    try:
+        digests: dict[str, str] = json.loads((entry / DIGESTS).read_text())
+    except FileNotFoundError:
+        # Made by a version of the harness that kept none.
+        return ""
+    except (OSError, ValueError):
+        return DIGESTS
+    for name, digest in digests.items():
+        try:
+            if sparse_digest(entry / name) != digest:
+                return name
+        except OSError:
+            return name
+    return ""
 
 
 def disk_trouble(error: OSError, folder: Path) -> LabError:

@@ -10,7 +10,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from harness.deadline import Deadline
-from harness.errors import HarnessError
+from harness.errors import HarnessError, LabError
 from harness.guest import CommandOverdue, Guest, GuestStopped
 from harness.model import Finding, FindingKind, Frame, Outcome, Result
 from harness.report.findings import decoded_stacks, marks
@@ -90,6 +90,13 @@ def _worst(findings: Sequence[Finding]) -> Outcome:
     if kinds - _HANGS - {FindingKind.MEMORY_LEAK}:
         return Outcome.CRASH
     return Outcome.HANG if kinds & _HANGS else Outcome.LEAK
+
+
+def blamed(guest: Guest, trouble: BaseException) -> BaseException:
+    """The trouble, or another one where a command was overdue because the machine itself stands still."""
+    if isinstance(trouble, CommandOverdue) and (standstill := guest.machine.standstill()):
+        return LabError(standstill, f"the command that waited: {trouble}")
+    return trouble
 
 
 def can_still_be_asked(trouble: BaseException | None) -> bool:

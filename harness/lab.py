@@ -435,14 +435,15 @@ class CaseRun:
         leaks: tuple[Finding, ...] = ()
         if self._more_to_come:
             self._lab.pool.prepare_next()
-        if trouble is not None and not isinstance(trouble, GuestStopped):
+        if trouble is not None:
+            trouble = judge.blamed(self.guest, trouble)
             judge.ask_for_blocked_tasks(self.guest, trouble)
         if self._lab.settings.kmemleak and judge.can_still_be_asked(trouble):
             try:
                 with self._in_stage(Stage.SCAN):
                     leaks = self.guest.scan_kmemleak()
             except Exception as late_trouble:
-                trouble = trouble or late_trouble
+                trouble = trouble or judge.blamed(self.guest, late_trouble)
         return self._decide(trouble, leaks)
 
     def _bring_up(self) -> None:

@@ -15,7 +15,8 @@ from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
 
-from harness.bringup import GuestMaker, NeverBooted, SavedMachine, forget
+from harness.bringup import GuestMaker, NeverBooted, SavedMachine
+from harness.cache import discard
 from harness.errors import HarnessError, LabError
 from harness.guest import Guest, GuestStopped
 from harness.progress import say
@@ -141,7 +142,7 @@ class GuestPool:
                 attempt += 1
                 if not saved.proven:
                     # Otherwise it is the emulation that failed: other workers restore the same machine.
-                    forget(saved)
+                    discard(saved.folder)
         try:
             return _ready(self._maker.boot(folder), Start.BOOTED, attempt, folder)
         except NeverBooted as trouble:

@@ -17,6 +17,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import psutil
 from qemu.qmp import QMPError
 from qemu.qmp.legacy import QEMUMonitorProtocol
 
@@ -33,6 +34,8 @@ SHARE = "share"
 #: From the closing of the console to the end of the process.
 _ENDING_SECONDS = 5.0
 _QUESTION_SECONDS = 30.0
+#: A monitor answers at once, if ever; on a host that is busy with other guests it takes a moment.
+_MONITOR_SECONDS = 10.0
 #: No limit: the default is made for networks, in bytes a second.
 _SAVING_BANDWIDTH = 1 << 40
 
@@ -311,6 +314,18 @@ class VirtualMachine:
             said = f"QEMU said: {self._last_words()}"
             raise LabError(f"QEMU did not take the command {command}: {error}", said) from error
 
+    def standstill(self) -> str:
+        """Why the machine makes no progress though QEMU is there; empty where it runs, or QEMU has ended."""
+        if self._process.poll() is not None:
+            return ""
+        if _is_stopped(self._process.pid):
+            return "QEMU was stopped from outside (SIGSTOP)"
+        try:
+            status = self.monitor("query-status")["status"]
+        except LabError:
+            return f"QEMU does not answer its monitor within {_MONITOR_SECONDS:.0f} s: it is wedged"
+        return "" if status == "running" else f"QEMU has paused the machine: its state is {status!r}"
+
     def save(self, file: Path, deadline: Deadline) -> None:
         """Write the machine's state to a file; it stops for good in the end.
 
@@ -394,6 +409,7 @@ class VirtualMachine:
             self._monitor.accept(deadline.remaining())
         except (QMPError, OSError, TimeoutError) as error:
             raise self._not_started(f"its monitor does not answer: {error}") from error
+        self._monitor.settimeout(_MONITOR_SECONDS)
 
     def _accept_console(self, listener: socket.socket, deadline: Deadline) -> socket.socket:
         listener.settimeout(0.2)
@@ -425,3 +441,10 @@ class VirtualMachine:
         log = self._folder / "qemu.log"
         lines = log.read_text(errors="replace").split("\n") if log.exists() else []
         return next((line.split(": ", 1)[-1] for line in reversed(lines) if line.strip()), "")
+
+
+def _is_stopped(pid: int) -> bool:
+    try:
+        return psutil.Process(pid).status() == psutil.STATUS_STOPPED
+    except psutil.NoSuchProcess:
+        return False

@@ -13,6 +13,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import hypothesis
+import psutil
 import pytest
 
 from harness import build, cli, host, image, spec
@@ -173,7 +174,7 @@ def ground(tmp_path_factory: pytest.TempPathFactory, warm_qemu: Path) -> Ground:
         patch.setenv(fake_qemu.VARIABLE, str(folder))
         patch.setenv("HARNESS_ACCELERATOR", "tcg")
         FakeQemu(folder).play(Boot())
-        assert GuestMaker(lab.recipe(), lab.cache).saved_machine().intact()
+        assert GuestMaker(lab.recipe(), lab.cache).saved_machine().present
     return Ground(project, folder / "cache", build.compiler_identity())
 
 
@@ -224,3 +225,10 @@ def no_guests(project: Path, tmp_path: Path, known_compiler: None, monkeypatch: 
     monkeypatch.setattr(host, "project_folder", lambda: project)
     monkeypatch.setattr(image, "build_image", lambda *_: made)
     monkeypatch.setattr(Lab, "boot_trouble", lambda _: "")
+
+
+@pytest.fixture
+def nothing_left() -> Iterator[None]:
+    """No QEMU of ours survives a test."""
+    yield
+    assert [child for child in psutil.Process().children(recursive=True) if "qemu" in child.name()] == []

@@ -7,13 +7,9 @@ Everything runs through the command line, on a copy of the project's kernels, im
 from __future__ import annotations
 
 import json
-import os
-import shutil
 import signal
 import subprocess
-import sys
-import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 from xml.etree import ElementTree
@@ -21,16 +17,20 @@ from xml.etree import ElementTree
 import psutil
 import pytest
 
-from harness import host, spec
+from harness import spec
 from harness.lab import Lab, Settings
 from harness.model import Presence
+from harness.tests.boots import (
+    CHECKOUT,
+    ENVIRONMENT,
+    HARNESS,
+    PATIENCE_SECONDS,
+    copy_checkout,
+    wait_for_qemu,
+)
 
-pytestmark = pytest.mark.boots
+pytestmark = [pytest.mark.boots, pytest.mark.usefixtures("nothing_left")]
 
-HARNESS = [sys.executable, "-c", "from harness.cli import main; main()"]
-PATIENCE_SECONDS = 900
-#: The user's own environment, taken before the fixtures of the other tests point everything elsewhere.
-ENVIRONMENT = {**os.environ, "HARNESS_CACHE": str(host.cache_folder())}
 FAULTS = """
 import os
 import signal
@@ -91,11 +91,7 @@ def test_one_waits_for_the_other(guest):
 @pytest.fixture
 def project(tmp_path: Path) -> Path:
     """A copy of what the harness reads from its checkout."""
-    here = Path(__file__).parents[2]
-    for name in ("kernels", "images", "testcases"):
-        shutil.copytree(here / name, tmp_path / name)
-    shutil.copy2(here / "pyproject.toml", tmp_path)
-    return tmp_path
+    return copy_checkout(tmp_path)
 
 
 @pytest.fixture
@@ -115,13 +111,6 @@ def harness(project: Path) -> Callable[..., subprocess.CompletedProcess[str]]:
         )
 
     return run
-
-
-@pytest.fixture(autouse=True)
-def nothing_left() -> Iterator[None]:
-    """No QEMU of ours survives a test."""
-    yield
-    assert [child for child in psutil.Process().children(recursive=True) if "qemu" in child.name()] == []
 
 
 def _environment(project: Path) -> dict[str, str]:
@@ -164,7 +153,7 @@ def test_an_emptied_un_fix_is_an_error_before_anything_boots(harness: Callable[.
 
 @pytest.mark.parametrize("kernel", ["debian-6.1", "debian-6.12"])
 def test_each_fix_is_taken_out_of_its_files_and_the_rest_compiles(tmp_path: Path, kernel: str) -> None:
-    project = Path(__file__).parents[2]
+    project = CHECKOUT
     lab = Lab(Settings(project, Path(ENVIRONMENT["HARNESS_CACHE"]), kernel), tmp_path)
     for name in spec.fix_names(project):
         fix, presence = spec.load_fix(project, name), spec.load_fix(project, name).on(kernel).presence
@@ -224,7 +213,7 @@ def test_no_guest_survives_the_end_of_the_harness(project: Path, end: signal.Sig
         [*HARNESS, "run", "cache-cred-leak"], cwd=project, env=_environment(project), stderr=subprocess.PIPE
     )
     assert running.stderr is not None
-    guest = _wait_for_qemu(running)
+    guest = wait_for_qemu(running)
     running.send_signal(end)
     assert running.wait(60) == status
     running.stderr.close()
@@ -232,14 +221,3 @@ def test_no_guest_survives_the_end_of_the_harness(project: Path, end: signal.Sig
     assert not guest.is_running()
     if end is not signal.SIGKILL:
         ElementTree.parse(project / "runs/latest/junit.xml")
-
-
-def _wait_for_qemu(running: subprocess.Popen[bytes]) -> psutil.Process:
-    """The guest's process, once it is there. It appears among the children of the harness."""
-    limit = time.monotonic() + PATIENCE_SECONDS
-    while time.monotonic() < limit and running.poll() is None:
-        for child in psutil.Process(running.pid).children(recursive=True):
-            if child.name().startswith("qemu-system"):
-                return child
-        time.sleep(0.05)
-    raise AssertionError("no guest was started")

@@ -4,11 +4,8 @@
 from __future__ import annotations
 
 import json
-import os
 import secrets
-import shutil
 import subprocess
-import sys
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -19,17 +16,13 @@ from harness import host, source
 from harness.cache import Cache
 from harness.model import KernelSource, SourceKind
 from harness.tests import cachefiles_history
+from harness.tests.boots import ENVIRONMENT, HARNESS, PATIENCE_SECONDS, copy_checkout
 from harness.tests.cachefiles_history import CASE, CULPRIT, FOLDERS, MENDING, NO_BUILD, NO_LOAD, OTHER_CRASH, TITLE
 from harness.tests.kernel_history import Writer, git
 
 pytestmark = pytest.mark.boots
 
-PATIENCE_SECONDS = 1800
-#: The user's own environment, taken before the fixtures of the other tests point everything elsewhere.
-ENVIRONMENT = {**os.environ, "HARNESS_CACHE": str(host.cache_folder())}
-CHECKOUT = Path(__file__).parents[2]
 CACHE = Cache(host.cache_folder())
-HARNESS = [sys.executable, "-c", "from harness.cli import main; main()"]
 
 
 @pytest.fixture(scope="module")
@@ -42,9 +35,7 @@ def history(tmp_path_factory: pytest.TempPathFactory) -> Writer:
 @pytest.fixture
 def environment(tmp_path: Path) -> dict[str, str]:
     """That of the commands: a copy of the checkout whose test case nobody has run yet, so that guests are booted."""
-    for name in ("kernels", "images", "testcases"):
-        shutil.copytree(CHECKOUT / name, tmp_path / name)
-    shutil.copy2(CHECKOUT / "pyproject.toml", tmp_path)
+    copy_checkout(tmp_path)
     (tmp_path / "testcases/fixes" / CASE / "once").write_text(secrets.token_hex())
     return {**ENVIRONMENT, "HARNESS_PROJECT": str(tmp_path)}
 

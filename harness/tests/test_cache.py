@@ -7,6 +7,7 @@ import errno
 import multiprocessing
 import os
 import subprocess
+import tempfile
 from collections.abc import Iterator
 from multiprocessing.synchronize import Event
 from pathlib import Path
@@ -15,7 +16,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from harness.cache import Cache, content_key, file_digest, folder_digest
+from harness.cache import DIGESTS, Cache, content_key, file_digest, folder_digest, sparse_digest
 from harness.errors import LabError
 from harness.tests.processes import PATIENCE
 
@@ -50,17 +51,21 @@ def make_slowly(cache: Cache, started: Event, go: Event, journal: Path) -> None:
     cache.entry(NAME, make)
 
 
+def not_again(folder: Path) -> None:
+    pytest.fail(f"{folder} is made again")
+
+
 def leftovers(cache: Cache) -> list[str]:
     """What is in the cache folder, locks left out."""
     files = (path.relative_to(cache.folder) for path in cache.folder.rglob("*"))
-    return sorted(str(path) for path in files if path.parts[0] != "locks" and path.suffix != "")
+    return sorted(str(path) for path in files if path.parts[0] != "locks" and path.suffix not in ("", ".json"))
 
 
 class TestEntries:
     def test_an_entry_has_what_its_maker_put_into_it(self, cache: Cache) -> None:
         folder = cache.entry(NAME, lambda folder: (folder / "a").touch())
         assert folder == cache.folder / NAME
-        assert [file.name for file in folder.iterdir()] == ["a"]
+        assert {file.name for file in folder.iterdir()} == {"a", DIGESTS}
 
     def test_an_entry_is_made_once(self, cache: Cache) -> None:
         made: list[Path] = []
@@ -92,6 +97,84 @@ class TestEntries:
 
         cache.entry(NAME, make)
         assert (cache.folder / inner).is_dir()
+
+
+class TestDamage:
+    """What another process finds, which has not looked at the entry yet."""
+
+    @pytest.fixture
+    def entry(self, cache: Cache) -> Path:
+        return cache.entry(NAME, self.make)
+
+    @staticmethod
+    def make(folder: Path) -> None:
+        (folder / "bzImage").write_bytes(b"kernel")
+        with (folder / "disk").open("wb") as disk:
+            disk.truncate(1 << 20)
+            disk.seek(1 << 19)
+            disk.write(b"data")
+        (folder / "build").mkdir()
+        (folder / "build/log").touch()
+
+    @pytest.mark.parametrize("file", ["bzImage", "disk"])
+    @pytest.mark.parametrize("how", ["truncated", "altered", "missing", "emptied"])
+    def test_a_damaged_entry_is_made_again(
+        self, cache: Cache, entry: Path, file: str, how: str, capfd: pytest.CaptureFixture[str]
+    ) -> None:
+        whole = (entry / file).read_bytes()
+        damaged = {"truncated": whole[:-1], "altered": whole.replace(whole[-1:], b"?", 1), "emptied": b""}
+        if how == "missing":
+            (entry / file).unlink()
+        else:
+            (entry / file).write_bytes(damaged[how])
+        assert (Cache(cache.folder).entry(NAME, self.make) / file).read_bytes() == whole
+        assert f"{file} in the cache is damaged: {NAME} is made again" in capfd.readouterr().err
+        assert [path.name for path in entry.parent.iterdir()] == [entry.name]
+
+    def test_a_damaged_record_of_the_digests_is_noticed(self, cache: Cache, entry: Path) -> None:
+        (entry / DIGESTS).write_text('{"bzImage": ')
+        made: list[Path] = []
+        Cache(cache.folder).entry(NAME, made.append)
+        assert len(made) == 1
+
+    def test_what_came_later_and_what_lies_deeper_is_not_looked_at(self, cache: Cache, entry: Path) -> None:
+        (entry / "restored").touch()
+        (entry / "build/log").write_text("more")
+        assert Cache(cache.folder).entry(NAME, not_again) == entry
+
+    def test_an_entry_of_an_earlier_version_is_taken_as_it_is(self, cache: Cache, entry: Path) -> None:
+        (entry / DIGESTS).unlink()
+        assert Cache(cache.folder).entry(NAME, not_again) == entry
+
+    def test_two_processes_that_find_the_damage_make_it_again_once(
+        self, cache: Cache, entry: Path, tmp_path: Path
+    ) -> None:
+        (entry / "bzImage").unlink()
+        started, go, journal = FORK.Event(), FORK.Event(), tmp_path / "journal"
+        others = Cache(cache.folder)
+        children = [FORK.Process(target=make_slowly, args=(others, started, go, journal)) for _ in range(2)]
+        for child in children:
+            child.start()
+        assert started.wait(PATIENCE)
+        go.set()
+        for child in children:
+            child.join(PATIENCE)
+        assert [child.exitcode for child in children] == [0, 0]
+        assert journal.read_text() == "made\n"
+
+    @given(st.lists(st.tuples(st.integers(0, 1 << 16), st.binary(min_size=1, max_size=9)), max_size=4))
+    def test_the_digest_of_a_file_with_holes_tells_contents_apart(self, writes: list[tuple[int, bytes]]) -> None:
+        with tempfile.TemporaryDirectory() as folder:
+            files = [Path(folder) / name for name in ("one", "other")]
+            for file in files:
+                with file.open("wb") as stream:
+                    for offset, data in writes:
+                        stream.seek(offset)
+                        stream.write(data)
+            assert sparse_digest(files[0]) == sparse_digest(files[1])
+            with files[1].open("ab") as stream:
+                stream.write(b"x")
+            assert sparse_digest(files[0]) != sparse_digest(files[1])
 
 
 class TestSeveralProcesses:
@@ -127,7 +210,7 @@ class TestSeveralProcesses:
         assert not (cache.folder / NAME).exists()
         # What it left half done is not taken over.
         folder = cache.entry(NAME, lambda folder: (folder / "new").touch())
-        assert [file.name for file in folder.iterdir()] == ["new"]
+        assert {file.name for file in folder.iterdir()} == {"new", DIGESTS}
         assert leftovers(cache) == []
 
 

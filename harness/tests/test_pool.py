@@ -13,7 +13,8 @@ from pathlib import Path
 import pytest
 
 from harness import bringup
-from harness.bringup import GuestMaker, SavedMachine, forget
+from harness.bringup import GuestMaker, SavedMachine
+from harness.cache import DIGESTS, discard
 from harness.lab import Lab, Settings
 from harness.pool import GuestPool, ReadyGuest, Start
 from harness.tests.conftest import Ground
@@ -83,7 +84,7 @@ def test_keys_and_entropy_are_new_for_each_guest(pool: GuestPool, tmp_path: Path
 
 def test_no_key_is_left_with_the_saved_machine(maker: GuestMaker) -> None:
     names = {file.name for file in maker.saved_machine().folder.iterdir()}
-    assert names == {"state", "digest", "console.log", "qemu.command", "qemu.log"}
+    assert names == {"state", DIGESTS, "console.log", "qemu.command", "qemu.log"}
 
 
 def test_the_next_guest_comes_up_ahead_and_brings_its_files_along(
@@ -126,7 +127,7 @@ def test_a_guest_that_never_comes_up_does_not_keep_the_pool_from_closing(
     assert holds(lambda: len(qemu.pids()) == 1)
     pool.close()
     assert not is_running(qemu.pids()[0])
-    assert saved_entry(tmp_path).intact(), "it is the end of the pool, not the machine's fault"
+    assert saved_entry(tmp_path).state.read_bytes() == STATE, "it is the end of the pool, not the machine's fault"
 
 
 @pytest.mark.parametrize("damage", [STATE[:-1], STATE[::-1], b""])
@@ -166,10 +167,10 @@ def test_a_machine_that_was_restored_before_outlives_one_failure(
 def test_a_machine_that_another_process_removed_is_made_again(pool: GuestPool, tmp_path: Path) -> None:
     with taken(pool, tmp_path / "one"):
         pass
-    forget(saved_entry(tmp_path))
+    discard(saved_entry(tmp_path).folder)
     with taken(pool, tmp_path / "two") as ready:
         assert (ready.start, ready.attempts) == (Start.RESTORED, 1)
-    assert saved_entry(tmp_path).intact()
+    assert saved_entry(tmp_path).state.read_bytes() == STATE
 
 
 def test_a_machine_that_is_removed_at_the_last_moment_costs_one_boot(
@@ -177,7 +178,7 @@ def test_a_machine_that_is_removed_at_the_last_moment_costs_one_boot(
 ) -> None:
     saved = maker.saved_machine()
     pool._saved = saved
-    forget(saved)
+    discard(saved.folder)
     monkeypatch.setattr(SavedMachine, "present", True)
     with taken(pool, tmp_path / "case") as ready:
         assert (ready.start, ready.attempts) == (Start.BOOTED, 2)
@@ -192,13 +193,13 @@ def test_a_machine_in_use_is_not_the_one_that_is_given_up(
     os.utime(entry.folder, (0, 0))
     (tmp_path / "cache/saved/ffffffffffffffff").mkdir()
     assert maker.saved_machine() == entry
-    assert saved_entry(tmp_path).intact()
+    assert saved_entry(tmp_path).state.read_bytes() == STATE
 
 
 def test_without_a_saved_machine_all_guests_are_booted_and_it_is_said(
     pool: GuestPool, tmp_path: Path, qemu: FakeQemu, capfd: pytest.CaptureFixture[str]
 ) -> None:
-    forget(saved_entry(tmp_path))
+    discard(saved_entry(tmp_path).folder)
     qemu.play(Boot(start=FakeStart.RESETS), Boot(start=FakeStart.RESETS), Boot())
     with taken(pool, tmp_path / "case") as ready:
         assert ready.start is Start.BOOTED

@@ -8,10 +8,13 @@
  * kmemleak reports them with lab_canary_leak in their backtraces.
  * /sys/kernel/debug/lab_canary/lock_order: a write takes two locks in one order and
  * then in the other; lockdep reports "possible circular locking dependency".
+ * /sys/kernel/debug/lab_canary/lock_up: a write never returns; it keeps its processor,
+ * with interrupts off. The watchdogs report that as long as another processor lives.
  */
 #include <linux/compiler.h>
 #include <linux/debugfs.h>
 #include <linux/fs.h>
+#include <linux/irqflags.h>
 #include <linux/module.h>
 #include <linux/mutex.h>
 #include <linux/slab.h>
@@ -107,6 +110,14 @@ static ssize_t lab_canary_lock_order_write(struct file *file, const char __user 
 	return ret ? ret : length;
 }
 
+static ssize_t lab_canary_lock_up_write(struct file *file, const char __user *buffer,
+					size_t length, loff_t *offset)
+{
+	local_irq_disable();
+	for (;;)
+		cpu_relax();
+}
+
 static const struct file_operations lab_canary_use_after_free_fops = {
 	.owner	= THIS_MODULE,
 	.open	= simple_open,
@@ -125,6 +136,12 @@ static const struct file_operations lab_canary_lock_order_fops = {
 	.write	= lab_canary_lock_order_write,
 };
 
+static const struct file_operations lab_canary_lock_up_fops = {
+	.owner	= THIS_MODULE,
+	.open	= simple_open,
+	.write	= lab_canary_lock_up_write,
+};
+
 static int __init lab_canary_init(void)
 {
 	lab_canary_dir = debugfs_create_dir("lab_canary", NULL);
@@ -135,6 +152,7 @@ static int __init lab_canary_init(void)
 	debugfs_create_file("leak", 0200, lab_canary_dir, NULL, &lab_canary_leak_fops);
 	debugfs_create_file("lock_order", 0200, lab_canary_dir, NULL,
 			    &lab_canary_lock_order_fops);
+	debugfs_create_file("lock_up", 0200, lab_canary_dir, NULL, &lab_canary_lock_up_fops);
 	return 0;
 }
 

@@ -1,0 +1,45 @@
+# SPDX-License-Identifier: GPL-2.0-only
+"""What the tests with real virtual machines share: the command, the user's environment, a copy of the checkout."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import psutil
+
+from harness import host
+
+CHECKOUT = Path(__file__).parents[2]
+HARNESS = [sys.executable, "-c", "from harness.cli import main; main()"]
+#: Seconds until a command that does not end is a failure.
+PATIENCE_SECONDS = 1800
+#: The user's own environment, taken before the fixtures of the other tests point everything elsewhere.
+ENVIRONMENT = {**os.environ, "HARNESS_CACHE": str(host.cache_folder())}
+
+
+def copy_checkout(folder: Path) -> Path:
+    """A copy of what the harness reads from its checkout.
+
+    Args:
+        folder: where it goes; made where it does not exist.
+    """
+    for name in ("kernels", "images", "testcases"):
+        shutil.copytree(CHECKOUT / name, folder / name)
+    shutil.copy2(CHECKOUT / "pyproject.toml", folder)
+    return folder
+
+
+def wait_for_qemu(running: subprocess.Popen[bytes] | subprocess.Popen[str]) -> psutil.Process:
+    """The guest's process, once it is there. It appears among the children of the harness."""
+    limit = time.monotonic() + PATIENCE_SECONDS
+    while time.monotonic() < limit and running.poll() is None:
+        for child in psutil.Process(running.pid).children(recursive=True):
+            if child.name().startswith("qemu-system"):
+                return child
+        time.sleep(0.05)
+    raise AssertionError("no guest was started")

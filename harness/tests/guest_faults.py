@@ -1,0 +1,179 @@
+# SPDX-License-Identifier: GPL-2.0-only
+"""What can go wrong in a guest and with its QEMU, each with the outcome that it must have."""
+
+from __future__ import annotations
+
+import os
+import signal
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+
+from harness.guest import Guest
+from harness.model import Outcome
+from harness.provoke import mount_scratch
+
+#: A command that ends only when something else does; its deadline is for those that make a guest hang.
+_FOR_EVER = "sleep 3600"
+_OVERDUE_SECONDS = 2.0
+
+
+@dataclass(frozen=True)
+class Fault:
+    """A fault, as the work of a test case.
+
+    Attributes:
+        workload: what is done to the guest.
+        outcome: what must become of the test case.
+        message: regular expression for the result's message.
+    """
+
+    workload: Callable[[Guest], None]
+    outcome: Outcome
+    message: str = ""
+
+    @property
+    def name(self) -> str:
+        """What it is called."""
+        return self.workload.__name__
+
+    def trouble(self, outcome: Outcome, message: str, searched: Callable[[str, str], object]) -> str:
+        """What is wrong with a result of this fault; empty where it is the right one.
+
+        Args:
+            outcome, message: of the result.
+            searched: ``re.search``.
+        """
+        if outcome is not self.outcome:
+            return f"{self.name}: {outcome} instead of {self.outcome}: {message}"
+        if not searched(self.message, message):
+            return f"{self.name}: the message {message!r} does not match {self.message!r}"
+        return ""
+
+
+def nothing_is_wrong(guest: Guest) -> None:
+    """Some work."""
+    folder = mount_scratch(guest)
+    guest.run(f"dd if=/dev/urandom of={folder}/data bs=1M count=4 && md5sum {folder}/data")
+
+
+def an_assertion_fails(guest: Guest) -> None:
+    """The test case expects something else."""
+    assert guest.read("/proc/sys/kernel/ostype").strip() == "Plan 9"
+
+
+def freed_memory_is_read(guest: Guest) -> None:
+    """KASAN reports."""
+    _canary(guest, "use_after_free")
+
+
+def memory_is_lost(guest: Guest) -> None:
+    """kmemleak reports."""
+    _canary(guest, "leak")
+
+
+def the_kernel_panics(guest: Guest) -> None:
+    """By SysRq."""
+    guest.run(f"{_sysrq('c')}; {_FOR_EVER}", timeout=600)
+
+
+def the_guest_reboots(guest: Guest) -> None:
+    """At once, without a word."""
+    guest.run(f"{_sysrq('b')}; {_FOR_EVER}", timeout=600)
+
+
+def a_command_hangs(guest: Guest) -> None:
+    """Only that; the guest is well."""
+    guest.run(_FOR_EVER, timeout=_OVERDUE_SECONDS)
+
+
+def one_processor_is_lost(guest: Guest) -> None:
+    """It loops with interrupts off. The others notice after 21 s (RCU_CPU_STALL_TIMEOUT)."""
+    _lock_up(guest, [0])
+
+
+def all_processors_are_lost(guest: Guest) -> None:
+    """Nobody is left to notice."""
+    _lock_up(guest, range(int(guest.run("nproc"))))
+
+
+def a_program_eats_all_memory(guest: Guest) -> None:
+    """Until it is killed; the guest's SSH server must survive."""
+    result = guest.try_run("text=x; while :; do text=$text$text$text$text; done", timeout=120)
+    assert guest.run("echo alive") == "alive\n"
+    assert result.status == 0, f"ended with {result.status}"
+
+
+def files_eat_all_memory(guest: Guest) -> None:
+    """Which nobody can be killed for."""
+    fill = "mount -t tmpfs -o size=4G tmpfs /mnt; dd if=/dev/zero of=/mnt/fill bs=1M"
+    guest.run(f"{fill}; {_FOR_EVER}", timeout=120)
+
+
+def the_console_is_flooded(guest: Guest) -> None:
+    """With reports of the memory's state, as fast as the kernel prints them."""
+    guest.try_run(f"timeout 5 sh -c 'while :; do {_sysrq('m')}; done'", timeout=60)
+    assert guest.run("echo alive") == "alive\n"
+
+
+def the_disk_is_full(guest: Guest) -> None:
+    """The guest's own."""
+    guest.run(f"dd if=/dev/zero of={mount_scratch(guest)}/fill bs=1M", timeout=120)
+
+
+def the_ssh_server_dies(guest: Guest) -> None:
+    """In mid-command."""
+    guest.run(f"killall -9 dropbear; {_FOR_EVER}", timeout=600)
+
+
+def qemu_is_killed(guest: Guest) -> None:
+    """From outside."""
+    os.kill(guest.machine.pid, signal.SIGKILL)
+    guest.run(_FOR_EVER, timeout=600)
+
+
+def qemu_is_stopped(guest: Guest) -> None:
+    """From outside; it does not even answer its monitor."""
+    os.kill(guest.machine.pid, signal.SIGSTOP)
+    guest.run(_FOR_EVER, timeout=_OVERDUE_SECONDS)
+
+
+def the_machine_is_paused(guest: Guest) -> None:
+    """QEMU lives, its processors do not."""
+    guest.machine.monitor("stop")
+    guest.run(_FOR_EVER, timeout=_OVERDUE_SECONDS)
+
+
+FAULTS = (
+    Fault(nothing_is_wrong, Outcome.PASS),
+    Fault(an_assertion_fails, Outcome.FAIL, "Plan 9"),
+    Fault(freed_memory_is_read, Outcome.CRASH, "^KASAN: .*use-after-free Read in lab_canary_use_after_free$"),
+    Fault(memory_is_lost, Outcome.LEAK, "^memory leak in lab_canary_leak"),
+    Fault(the_kernel_panics, Outcome.CRASH, "sysrq triggered crash"),
+    Fault(the_guest_reboots, Outcome.CRASH, "reset itself without a word"),
+    Fault(a_command_hangs, Outcome.HANG, "did not end within"),
+    Fault(one_processor_is_lost, Outcome.HANG, "(rcu detected stall in|did not end within)"),
+    Fault(all_processors_are_lost, Outcome.HANG, "did not end within"),
+    Fault(a_program_eats_all_memory, Outcome.FAIL, "ended with 137"),
+    Fault(files_eat_all_memory, Outcome.CRASH, "System is deadlocked on memory"),
+    Fault(the_console_is_flooded, Outcome.PASS),
+    Fault(the_disk_is_full, Outcome.FAIL, "No space left on device"),
+    Fault(the_ssh_server_dies, Outcome.LAB_ERROR, "SSH connection"),
+    Fault(qemu_is_killed, Outcome.LAB_ERROR, "SIGKILL"),
+    Fault(qemu_is_stopped, Outcome.LAB_ERROR, "SIGSTOP"),
+    Fault(the_machine_is_paused, Outcome.LAB_ERROR, "its state is 'paused'"),
+)
+
+
+def _canary(guest: Guest, name: str) -> None:
+    guest.load_lab_module("lab_canary")
+    guest.run(f"echo 1 >/sys/kernel/debug/lab_canary/{name}")
+
+
+def _lock_up(guest: Guest, processors: Sequence[int]) -> None:
+    guest.load_lab_module("lab_canary")
+    one = "taskset -c {} sh -c 'echo 1 >/sys/kernel/debug/lab_canary/lock_up' & "
+    guest.run("".join(map(one.format, processors)) + _FOR_EVER, timeout=10)
+
+
+def _sysrq(key: str) -> str:
+    return f"echo 1 >/proc/sys/kernel/sysrq; echo {key} >/proc/sysrq-trigger"

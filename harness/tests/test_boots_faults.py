@@ -1,0 +1,201 @@
+# SPDX-License-Identifier: GPL-2.0-only
+"""The lab survives: faults in guests, in QEMU, on the host and in the cache, with real virtual machines.
+
+Each fault ends with the right outcome, leaves valid files and no QEMU, and the next run works.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+import shutil
+import signal
+import subprocess
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+from xml.etree import ElementTree
+
+import psutil
+import pytest
+
+from harness.lab import Lab, Settings, run_job
+from harness.model import Job
+from harness.tests.boots import (
+    CHECKOUT,
+    ENVIRONMENT,
+    HARNESS,
+    PATIENCE_SECONDS,
+    copy_checkout,
+    wait_for_qemu,
+)
+from harness.tests.guest_faults import FAULTS, Fault
+
+pytestmark = [pytest.mark.boots, pytest.mark.usefixtures("nothing_left")]
+
+CASE = """
+def test_it(guest):
+    assert "Linux" in guest.run("uname -a")
+
+def test_it_again(guest):
+    assert "Linux" in guest.run("uname -a")
+"""
+FLOOD = """
+def test_it(guest):
+    guest.run("timeout 5 sh -c 'echo 1 >/proc/sys/kernel/sysrq; while :; do echo m >/proc/sysrq-trigger; done'; :")
+"""
+#: What of the cache is used as it is, because making it again takes minutes.
+SHARED = ("kernels", "sources", "packages", "frames", "accelerator.json", "ccache")
+
+
+@pytest.fixture(scope="module")
+def lab(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Lab]:
+    """One lab for all faults of guests: what one of them leaves behind, the next one meets."""
+    settings = Settings(CHECKOUT, Path(ENVIRONMENT["HARNESS_CACHE"]))
+    with Lab(settings, tmp_path_factory.mktemp("run")) as lab:
+        yield lab
+
+
+@pytest.mark.parametrize("fault", FAULTS, ids=lambda fault: fault.name)
+def test_a_fault_has_its_outcome_and_the_next_guest_is_well(lab: Lab, fault: Fault, tmp_path: Path) -> None:
+    for tried, folder in ((fault, tmp_path / "fault"), (FAULTS[0], tmp_path / "next")):
+        folder.mkdir()
+        result = run_job(lab, Job(tried.name, lab.settings.kernel), folder, tried.workload)
+        assert not tried.trouble(result.outcome, result.message, re.search)
+        names = {file.name for file in folder.iterdir()}
+        assert {"console.log", "findings.json", "qemu.command", "result.json"} <= names
+
+
+@pytest.fixture
+def project(tmp_path: Path) -> Path:
+    """A checkout with one small test case."""
+    project = copy_checkout(tmp_path / "project")
+    (project / "testcases/test_it.py").write_text(CASE)
+    return project
+
+
+@pytest.fixture
+def small_cache(tmp_path: Path) -> Path:
+    """A cache that has the kernel, but neither an image nor the lab's modules."""
+    folder, real = tmp_path / "cache", Path(ENVIRONMENT["HARNESS_CACHE"])
+    folder.mkdir()
+    for name in SHARED:
+        if (real / name).exists():
+            (folder / name).symlink_to(real / name)
+    return folder
+
+
+@pytest.fixture
+def begin(project: Path) -> Callable[..., subprocess.Popen[str]]:
+    """Starts ``harness run`` on the small test case."""
+
+    def begin(*words: str, cache: Path | None = None) -> subprocess.Popen[str]:
+        environment = {**ENVIRONMENT, "HARNESS_PROJECT": str(project)}
+        if cache is not None:
+            environment["HARNESS_CACHE"] = str(cache)
+        command = [*HARNESS, "run", "testcases/test_it.py", "--no-kmemleak", "--json", *words]
+        pipe = subprocess.PIPE
+        return subprocess.Popen(command, cwd=project, env=environment, stdout=pipe, stderr=pipe, text=True)
+
+    return begin
+
+
+def ended(running: subprocess.Popen[str]) -> tuple[int, str, str]:
+    """Exit status, standard output and standard error of a command, when it has ended."""
+    output, errors = running.communicate(timeout=PATIENCE_SECONDS)
+    return running.returncode, output, errors
+
+
+def outcomes(document: str) -> list[str]:
+    """Of a results document."""
+    record: dict[str, Any] = json.loads(document)
+    return [result["outcome"] for result in record["results"]]
+
+
+def test_two_processes_share_an_empty_cache(begin: Callable[..., Any], small_cache: Path) -> None:
+    both = [begin(cache=small_cache) for _ in range(2)]
+    for status, output, errors in map(ended, both):
+        assert (status, outcomes(output)) == (0, ["pass", "pass"]), errors
+    for kind in ("images", "lab-modules", "saved"):
+        assert [entry.suffix for entry in (small_cache / kind).iterdir()] == [""], kind
+
+
+def _truncated(file: Path) -> None:
+    os.truncate(file, file.stat().st_size // 2)
+
+
+def _altered(file: Path) -> None:
+    with file.open("r+b") as stream:
+        stream.seek(file.stat().st_size // 2)
+        stream.write(bytes(byte ^ 0xFF for byte in stream.read(4096)))
+
+
+def test_damaged_artefacts_are_made_again(begin: Callable[..., Any], small_cache: Path) -> None:
+    assert ended(begin(cache=small_cache))[0] == 0
+    for damage in (_truncated, _altered):
+        names = ("images/*/root.ext4", "saved/*/state", "lab-modules/*/lab_canary.ko")
+        for file in (file for name in names for file in small_cache.glob(name)):
+            damage(file)
+        status, output, errors = ended(begin(cache=small_cache))
+        assert (status, outcomes(output)) == (0, ["pass", "pass"]), errors
+        assert errors.count("in the cache is damaged") == len(names)
+
+
+@pytest.fixture
+def small_disk(tmp_path: Path) -> Iterator[Path]:
+    """A file system with room for 256 KiB."""
+    folder = tmp_path / "disk"
+    folder.mkdir()
+    mount = ["mount", "-t", "tmpfs", "-o", "size=256k", "tmpfs", str(folder)]
+    if os.geteuid() != 0 or subprocess.run(mount, check=False, capture_output=True).returncode != 0:
+        pytest.skip("only root may mount a file system")
+    yield folder
+    subprocess.run(["umount", str(folder)], check=True)
+
+
+def test_a_full_disk_under_the_runs_is_a_lab_error(
+    begin: Callable[..., Any], project: Path, small_disk: Path
+) -> None:
+    (project / "testcases/test_it.py").write_text(FLOOD)
+    (project / "runs").symlink_to(small_disk)
+    status, _, errors = ended(begin())
+    assert status == 3, errors
+    assert "No space left on device" in errors or "no space left" in errors
+    for file in small_disk.glob("*/junit.xml"):
+        ElementTree.parse(file)
+    for folder in small_disk.iterdir():
+        folder.unlink() if folder.is_symlink() else shutil.rmtree(folder)
+    (project / "testcases/test_it.py").write_text(CASE)
+    status, output, errors = ended(begin())
+    assert (status, outcomes(output)) == (0, ["pass", "pass"]), errors
+
+
+def test_a_full_disk_under_the_saved_machines_means_booting(
+    begin: Callable[..., Any], small_cache: Path, small_disk: Path
+) -> None:
+    (small_cache / "saved").symlink_to(small_disk)
+    status, output, errors = ended(begin(cache=small_cache))
+    assert (status, outcomes(output)) == (0, ["pass", "pass"]), errors
+    assert {result["start"] for result in json.loads(output)["results"]} == {"booted"}
+    assert "all guests are booted" in errors
+    assert list(small_disk.iterdir()) == []
+
+
+@pytest.mark.parametrize("pause", [0.0, 0.5])
+def test_ctrl_c_twice_leaves_valid_files_and_nothing_running(
+    begin: Callable[..., Any], project: Path, pause: float
+) -> None:
+    running = begin()
+    guest = wait_for_qemu(running)
+    running.send_signal(signal.SIGINT)
+    # The second one comes in the middle of the cleaning up, wherever that is.
+    time.sleep(pause)
+    running.send_signal(signal.SIGINT)
+    status, _, errors = ended(running)
+    assert status == 130, errors
+    psutil.wait_procs([guest], timeout=30)
+    assert not guest.is_running()
+    ElementTree.parse(project / "runs/latest/junit.xml")
+    assert ended(begin())[0] == 0, "the next run works"
