@@ -41,6 +41,9 @@ _CHUNK = 65536
 _ENTROPY_BYTES = 64
 #: What a disk is read and written in, at least.
 _SECTOR_BYTES = 512
+#: Around each command. The SSH server is not to be killed when memory runs out, so its commands have to say that they
+#: may be. A shell that has more to do does not become its last program, whose death by a signal would give no status.
+COMMAND_BEGINS, COMMAND_ENDS = "echo 0 >/proc/self/oom_score_adj\n", "\nexit $?"
 #: From the breaking of the SSH connection to the news that the guest has stopped.
 _STOPPING_SECONDS = 3.0
 
@@ -246,22 +249,28 @@ class Guest:
         Raises:
             GuestStopped: the kernel died, or QEMU ended.
             CommandOverdue: it did not end in time.
+            CommandFailed: its shell was ended by a signal.
         """
         deadline = Deadline.after(timeout * self.patience)
         output, errors = io.BytesIO(), io.BytesIO()
         try:
             channel = self._session(deadline)
             with contextlib.closing(channel):
-                channel.exec_command(command)
+                channel.exec_command(COMMAND_BEGINS + command + COMMAND_ENDS)
                 sender = threading.Thread(target=_send, args=(channel, stdin), daemon=True)
                 sender.start()
                 self._collect(channel, output, errors, deadline, command)
                 status = channel.recv_exit_status()
         except (paramiko.SSHException, OSError, EOFError) as error:
             self._raise_if_stopped(_STOPPING_SECONDS)
+            if deadline.passed():
+                # A guest in which nothing runs any more does not even accept a command.
+                raise _overdue(command, deadline) from error
             raise LabError(f"the SSH connection broke while running {command!r}: {error}") from error
         if status == -1:
             self._raise_if_stopped(_STOPPING_SECONDS)
+            if self._transport is not None and self._transport.is_active():
+                raise CommandFailed(f"the shell that ran {command!r} was ended by a signal")
             raise LabError(f"the SSH connection ended while running {command!r}", "see console.log")
         return CommandResult(command, status, _text(output), _text(errors))
 
@@ -392,7 +401,7 @@ class Guest:
         while True:
             readable, _, _ = select.select([channel], [], [], deadline.remaining())
             if not readable:
-                raise CommandOverdue(f"{command!r} did not end within {deadline.allowed:.0f} s")
+                raise _overdue(command, deadline)
             ended = channel.exit_status_ready() and channel.eof_received
             if channel.recv_ready():
                 output.write(channel.recv(_CHUNK))
@@ -403,7 +412,7 @@ class Guest:
             elif channel.eof_received:
                 # The streams are closed; only the exit status is missing.
                 if not channel.status_event.wait(deadline.remaining()):
-                    raise CommandOverdue(f"{command!r} did not end within {deadline.allowed:.0f} s")
+                    raise _overdue(command, deadline)
                 return
 
     def _raise_if_stopped(self, patience: float = 0.0) -> None:
@@ -418,6 +427,10 @@ class Guest:
         if fatal is not None:
             raise GuestStopped(f"the kernel died: {fatal.title}", fatal)
         raise GuestStopped("QEMU ended while the guest was in use", None)
+
+
+def _overdue(command: str, deadline: Deadline) -> CommandOverdue:
+    return CommandOverdue(f"{command!r} did not end within {deadline.allowed:.0f} s")
 
 
 def _send(channel: paramiko.Channel, data: bytes) -> None:

@@ -98,6 +98,8 @@ def end(process: subprocess.Popen[bytes]) -> None:
     """End a process and its group: SIGTERM, and SIGKILL for what is left. Returns when it is reaped."""
     with contextlib.suppress(ProcessLookupError):
         os.killpg(process.pid, signal.SIGTERM)
+        # Somebody may have stopped it; it takes the signal when it goes on.
+        os.killpg(process.pid, signal.SIGCONT)
     with contextlib.suppress(subprocess.TimeoutExpired):
         process.wait(_GRACE)
     with contextlib.suppress(ProcessLookupError):

@@ -158,6 +158,7 @@ class Boot:
         sees_canaries: the deliberate bugs are reported.
         chatter: what the console shows before the boot log.
         ignores_sigterm: it must be killed.
+        silent_to: a QMP command that a running machine does not answer.
     """
 
     start: Start = Start.READY
@@ -167,6 +168,7 @@ class Boot:
     sees_canaries: bool = True
     chatter: str = ""
     ignores_sigterm: bool = False
+    silent_to: str = ""
 
 
 @dataclass(frozen=True)
@@ -241,6 +243,8 @@ class Machine:
     listener: socket.socket
     seed: dict[str, bytes] = field(default_factory=dict)
     restored: bool = False
+    #: What QMP calls the machine's state; a restored one's is asked for once before it runs.
+    status: str = "running"
     leaks: str = ""
     connections: list[socket.socket] = field(default_factory=list)
     #: File descriptors that came over the monitor.
@@ -279,8 +283,12 @@ class Machine:
 
     def _take_request(self, request: dict[str, Any]) -> None:
         answer: object = {}
+        if request["execute"] == self.boot.silent_to and self.status == "running":
+            return
         if request["execute"] == "query-status":
-            answer = {"status": "inmigrate"}
+            answer = {"status": self.status}
+        if request["execute"] == "stop":
+            self.status = "paused"
         if request["execute"] == "migrate":
             os.write(self.borrowed[0], STATE)
             self._answer({"event": "MIGRATION", "data": {"status": "completed"}, "timestamp": _EPOCH})
@@ -289,7 +297,8 @@ class Machine:
             answer = f"Hub -1 (net):\r\n  TCP[HOST_FORWARD]  12  127.0.0.1 {port}  10.0.2.15  22  0  0\r\n"
         identity = {"id": request["id"]} if "id" in request else {}
         self._answer({"return": answer, **identity})
-        if request["execute"] == "query-status":
+        if self.status == "inmigrate":
+            self.status = "running"
             self._answer({"event": "RESUME", "timestamp": _EPOCH})
         if request["execute"] == "quit":
             os._exit(0)
@@ -357,7 +366,7 @@ def _serve_ssh(machine: Machine) -> None:
             return common.OPEN_SUCCEEDED
 
         def check_channel_exec_request(self, channel: paramiko.Channel, command: bytes) -> bool:
-            threading.Thread(target=execute, args=(channel, command.decode()), daemon=True).start()
+            threading.Thread(target=execute, args=(channel, _bare(command.decode())), daemon=True).start()
             return True
 
     def execute(channel: paramiko.Channel, command: str) -> None:
@@ -394,6 +403,14 @@ def _serve_ssh(machine: Machine) -> None:
         transport.start_server(server=Server(), event=threading.Event())
 
 
+def _bare(command: str) -> str:
+    """A command without what the harness puts around each of them."""
+    begins, ends = "echo 0 >/proc/self/oom_score_adj\n", "\nexit $?"
+    assert command.startswith(begins)
+    assert command.endswith(ends)
+    return command[len(begins) : -len(ends)]
+
+
 def load_ssh() -> None:
     """Load paramiko; without invoke, which it can do without, in half the time."""
     sys.modules["invoke"] = None  # type: ignore[assignment]
@@ -426,7 +443,9 @@ def main(pid: int, ignore_sigterm: Callable[[], None]) -> None:
     if incoming is not None and incoming != STATE:
         sys.exit("qemu-system-x86_64: load of migration failed: Invalid argument")
     console, monitor = _connected(sockets["console"]), _connected(sockets["qmp"])
-    machine = Machine(pid, boot, console, monitor, listener, restored=incoming is not None)
+    machine = Machine(pid, boot, console, monitor, listener)
+    if incoming is not None:
+        machine.restored, machine.status = True, "inmigrate"
     threading.Thread(target=machine.serve_monitor, daemon=True).start()
     machine.say(boot.chatter + ("" if machine.restored else BOOT_LOG))
     if boot.start is Start.PANICS:

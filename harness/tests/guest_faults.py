@@ -98,9 +98,20 @@ def all_processors_are_lost(guest: Guest) -> None:
 
 def a_program_eats_all_memory(guest: Guest) -> None:
     """Until it is killed; the guest's SSH server must survive."""
-    result = guest.try_run("text=x; while :; do text=$text$text$text$text; done", timeout=120)
+    guest.run("mount -t tmpfs -o size=4G tmpfs /mnt; dd if=/dev/zero of=/mnt/fill bs=1M count=200")
+    result = guest.try_run("dd if=/dev/zero of=/dev/null bs=300M count=1", timeout=120)
     assert guest.run("echo alive") == "alive\n"
     assert result.status == 0, f"ended with {result.status}"
+
+
+def a_program_dies(guest: Guest) -> None:
+    """Of a signal."""
+    guest.run("sh -c 'kill -SEGV $$'")
+
+
+def the_shell_dies(guest: Guest) -> None:
+    """Of a signal, before the command's end."""
+    guest.run("kill -KILL $$")
 
 
 def files_eat_all_memory(guest: Guest) -> None:
@@ -154,6 +165,8 @@ FAULTS = (
     Fault(one_processor_is_lost, Outcome.HANG, "(rcu detected stall in|did not end within)"),
     Fault(all_processors_are_lost, Outcome.HANG, "did not end within"),
     Fault(a_program_eats_all_memory, Outcome.FAIL, "ended with 137"),
+    Fault(a_program_dies, Outcome.FAIL, "ended with 139"),
+    Fault(the_shell_dies, Outcome.FAIL, "ended by a signal"),
     Fault(files_eat_all_memory, Outcome.CRASH, "System is deadlocked on memory"),
     Fault(the_console_is_flooded, Outcome.PASS),
     Fault(the_disk_is_full, Outcome.FAIL, "No space left on device"),

@@ -4,11 +4,14 @@
 from __future__ import annotations
 
 import json
+import os
+import signal
 from collections.abc import Callable, Iterator
 from dataclasses import replace
 from pathlib import Path
 from unittest import mock
 
+import paramiko
 import pytest
 
 from harness import bringup, build
@@ -152,6 +155,50 @@ class TestOutcomes:
         result = run(lambda booted: booted.run("workload", timeout=0.01))
         assert (result.outcome, result.stage) == (Outcome.HANG, Stage.WORKLOAD)
         assert "'workload' did not end within" in result.message
+
+    def test_a_guest_that_accepts_no_command_any_more_hangs(
+        self, run: RunWorkload, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        def work(booted: Guest) -> None:
+            never = paramiko.SSHException("Timeout opening channel.")
+            monkeypatch.setattr(paramiko.Transport, "open_session", mock.Mock(side_effect=never))
+            booted.run("workload", timeout=0)
+
+        result = run(work)
+        assert (result.outcome, result.message) == (Outcome.HANG, "'workload' did not end within 0 s")
+
+    def test_a_qemu_that_was_stopped_is_a_lab_error(self, run: RunWorkload, qemu: FakeQemu) -> None:
+        def work(booted: Guest) -> None:
+            os.kill(booted.machine.pid, signal.SIGSTOP)
+            booted.run("workload", timeout=0.01)
+
+        qemu.play(Boot(replies=(Reply("^workload$", then=Then.HANG),)))
+        result = run(work)
+        assert result.outcome is Outcome.LAB_ERROR
+        assert "QEMU was stopped from outside (SIGSTOP)" in result.message
+        assert "'workload' did not end" in result.message
+
+    def test_a_machine_that_was_paused_is_a_lab_error(self, run: RunWorkload, qemu: FakeQemu) -> None:
+        def work(booted: Guest) -> None:
+            booted.machine.monitor("stop")
+            booted.run("workload", timeout=0.01)
+
+        qemu.play(Boot(replies=(Reply("^workload$", then=Then.HANG),)))
+        result = run(work)
+        assert result.outcome is Outcome.LAB_ERROR
+        assert "its state is 'paused'" in result.message
+
+    def test_a_qemu_that_does_not_answer_is_a_lab_error(
+        self, run: RunWorkload, qemu: FakeQemu, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        def work(booted: Guest) -> None:
+            booted.machine._monitor.settimeout(0.05)
+            booted.run("workload", timeout=0.01)
+
+        qemu.play(Boot(silent_to="query-status", replies=(Reply("^workload$", then=Then.HANG),)))
+        result = run(work)
+        assert result.outcome is Outcome.LAB_ERROR
+        assert "it is wedged" in result.message
 
     def test_a_panic_while_leaks_are_looked_for_is_a_crash(self, run: RunWorkload, qemu: FakeQemu) -> None:
         qemu.play(Boot(replies=(Reply("echo scan", then=Then.PANIC),)))

@@ -114,8 +114,9 @@ static ssize_t lab_canary_lock_up_write(struct file *file, const char __user *bu
 					size_t length, loff_t *offset)
 {
 	local_irq_disable();
-	for (;;)
+	while (READ_ONCE(lab_canary_dir))
 		cpu_relax();
+	return length;
 }
 
 static const struct file_operations lab_canary_use_after_free_fops = {

@@ -1,0 +1,209 @@
+# SPDX-License-Identifier: GPL-2.0-only
+"""Long rows of guests: cold boots, restores, and test cases with faults mixed in. Started by ci/endurance.
+
+Each part ends 0 only if nothing went wrong: no guest that failed to come up, no wrong outcome, and nothing that grew
+in this process. Figures go to a JSON file after every guest, so that a row that is ended early leaves what it has.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import dataclasses
+import functools
+import itertools
+import json
+import re
+import shutil
+import signal
+import sys
+import tempfile
+import time
+from collections import Counter
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Annotated, Any
+
+import psutil
+import typer
+
+from harness import host
+from harness.bringup import GuestMaker
+from harness.endurance import Footprint, Spread, faults_in_order, growth
+from harness.errors import HarnessError
+from harness.guest import Guest, GuestStopped
+from harness.lab import Lab, Settings, run_job
+from harness.model import Job
+from harness.progress import say
+from harness.runs import write_atomically
+from harness.tests.guest_faults import FAULTS, Fault
+
+#: Of all guests. The others show that the one before left nothing behind.
+_SHARE_OF_FAULTS = 0.5
+#: What a guest is for, and what does it and says what went wrong.
+Piece = tuple[str, Callable[[], str]]
+
+
+@dataclasses.dataclass
+class Row:
+    """One part: guests one after another.
+
+    Attributes:
+        name: what is done.
+        wanted: how many guests.
+        file: where the figures go.
+        troubles: one sentence for each guest that went wrong.
+        seconds: how long each guest took.
+        kinds: how often each kind of work was done.
+        footprints: of this process, after each guest.
+    """
+
+    name: str
+    wanted: int
+    file: Path
+    troubles: list[str] = dataclasses.field(default_factory=list)
+    seconds: list[float] = dataclasses.field(default_factory=list)
+    kinds: Counter[str] = dataclasses.field(default_factory=Counter)
+    footprints: list[Footprint] = dataclasses.field(default_factory=list)
+
+    def add(self, kind: str, work: Callable[[], str]) -> None:
+        """Do one guest's work, which says what went wrong, and note how it went."""
+        started = time.monotonic()
+        trouble = work()
+        self.seconds.append(time.monotonic() - started)
+        self.kinds[kind] += 1
+        if trouble:
+            self.troubles.append(f"guest {len(self.seconds)}: {trouble}")
+            say(f"{self.name}: {self.troubles[-1]}")
+        self.footprints.append(_footprint())
+        write_atomically(self.file, json.dumps(self.record(), indent=1) + "\n")
+        if len(self.seconds) % 25 == 0:
+            say(f"{self.name}: {len(self.seconds)} of {self.wanted}, {len(self.troubles)} went wrong")
+
+    def record(self) -> dict[str, Any]:
+        """The figures so far."""
+        return {
+            "part": self.name,
+            "wanted": self.wanted,
+            "done": len(self.seconds),
+            "troubles": self.troubles,
+            "seconds": dataclasses.asdict(Spread.of(self.seconds)),
+            "kinds": dict(sorted(self.kinds.items())),
+            "grown": growth(self.footprints),
+            "first_footprint": dataclasses.asdict(self.footprints[0]),
+            "last_footprint": dataclasses.asdict(self.footprints[-1]),
+        }
+
+    @property
+    def is_well(self) -> bool:
+        """Whether all guests came and went as they should, and left nothing."""
+        return len(self.seconds) == self.wanted and not self.troubles and not growth(self.footprints)
+
+
+def _footprint() -> Footprint:
+    process = psutil.Process()
+    return Footprint(
+        memory_mib=process.memory_info().rss / (1 << 20),
+        files=process.num_fds(),
+        threads=process.num_threads(),
+        processes=len(process.children(recursive=True)),
+        temporary=len(list(Path(tempfile.gettempdir()).iterdir())),
+    )
+
+
+def _comes_up(bring_up: Callable[[Path], contextlib.AbstractContextManager[Guest]], folder: Path) -> str:
+    """Bring one guest up; says what went wrong, and keeps the evidence then."""
+    folder.mkdir()
+    try:
+        with bring_up(folder) as guest:
+            guest.run("true")
+    except (HarnessError, GuestStopped, AssertionError) as error:
+        return f"{str(error).splitlines()[0]} ({folder})"
+    shutil.rmtree(folder)
+    return ""
+
+
+def _boots(lab: Lab, _row: list[Fault]) -> Iterator[Piece]:
+    maker = GuestMaker(lab.recipe(), lab.cache)
+    for number in itertools.count():
+        yield "boot", functools.partial(_comes_up, maker.boot, lab.folder / f"boot-{number}")
+
+
+def _restores(lab: Lab, _row: list[Fault]) -> Iterator[Piece]:
+    maker = GuestMaker(lab.recipe(), lab.cache)
+    restore = functools.partial(maker.restore, maker.saved_machine())
+    for number in itertools.count():
+        yield "restore", functools.partial(_comes_up, restore, lab.folder / f"restore-{number}")
+
+
+def _faults(lab: Lab, row: list[Fault]) -> Iterator[Piece]:
+    for number, fault in enumerate(row):
+        yield fault.name, functools.partial(_meets, fault, lab, lab.folder / f"{number}-{fault.name}")
+
+
+def _meets(fault: Fault, lab: Lab, folder: Path) -> str:
+    """Run a test case that meets a fault; says what went wrong, and keeps the evidence then."""
+    folder.mkdir()
+    result = run_job(lab, Job(fault.name, lab.settings.kernel), folder, fault.workload)
+    if trouble := fault.trouble(result.outcome, result.message, re.search):
+        return f"{trouble} ({folder})"
+    if result.boot_attempts != 1:
+        return f"{fault.name}: the guest came up at attempt {result.boot_attempts} ({folder})"
+    shutil.rmtree(folder)
+    return ""
+
+
+_PARTS: dict[str, Callable[[Lab, list[Fault]], Iterator[Piece]]] = {
+    "boots": _boots,
+    "restores": _restores,
+    "faults": _faults,
+}
+
+
+def _interrupted(_signal: int, _frame: object) -> None:
+    raise KeyboardInterrupt
+
+
+def main(
+    part: Annotated[str, typer.Argument(help="boots, restores or faults.")],
+    guests: Annotated[int, typer.Option("--guests", min=1, help="How many.")] = 500,
+    seed: Annotated[int, typer.Option("--seed", help="What the order of faults starts from.")] = 1,
+    kernel: Annotated[str, typer.Option("--kernel", help="A name in kernels/.")] = Settings(Path(), Path()).kernel,
+    json_: Annotated[Path, typer.Option("--json", help="Where the figures go.")] = Path("endurance.json"),
+) -> None:
+    """Bring up guests one after another and see whether the lab survives: 0 it does, 1 it does not."""
+    if part not in _PARTS:
+        say(f"error: there is no part {part!r}; choose one of {', '.join(_PARTS)}")
+        raise typer.Exit(2)
+    signal.signal(signal.SIGTERM, _interrupted)
+    row = Row(part, guests, json_)
+    ordinary, *others = FAULTS
+    faults = faults_in_order(others, guests, seed, ordinary, _SHARE_OF_FAULTS)
+    settings = Settings(host.project_folder(), host.cache_folder(), kernel)
+    with tempfile.TemporaryDirectory(prefix="endurance-") as folder, Lab(settings, Path(folder) / "run") as lab:
+        # A folder of its own, in which every entry that stays is one that was forgotten.
+        tempfile.tempdir = str(Path(folder) / "temporary")
+        Path(tempfile.tempdir).mkdir()
+        lab.folder.mkdir()
+        lab.prepare()
+        if trouble := lab.canary_trouble():
+            say(f"error: the session is void: {trouble}")
+            raise typer.Exit(3)
+        for kind, work in itertools.islice(_PARTS[part](lab, faults), guests):
+            row.add(kind, work)
+        if row.troubles:
+            kept = json_.with_suffix(".evidence")
+            shutil.copytree(lab.folder, kept, dirs_exist_ok=True)
+            say(f"evidence: {kept}")
+    print(json.dumps(row.record(), indent=1))
+    raise typer.Exit(0 if row.is_well else 1)
+
+
+if __name__ == "__main__":
+    try:
+        typer.run(main)
+    except KeyboardInterrupt:
+        say("interrupted; guests were ended")
+        sys.exit(130)
+    except HarnessError as error:
+        say(f"error: {error}")
+        sys.exit(error.exit_code)
