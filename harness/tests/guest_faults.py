@@ -128,7 +128,8 @@ def the_console_is_flooded(guest: Guest) -> None:
 
 def the_disk_is_full(guest: Guest) -> None:
     """The guest's own."""
-    guest.run(f"dd if=/dev/zero of={mount_scratch(guest)}/fill bs=1M", timeout=120)
+    folder = mount_scratch(guest)
+    guest.run(f"fallocate -l 900M {folder}/most; dd if=/dev/zero of={folder}/rest bs=1M", timeout=120)
 
 
 def the_ssh_server_dies(guest: Guest) -> None:
