@@ -19,7 +19,7 @@ import sys
 import tempfile
 import time
 from collections import Counter
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Generator
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -32,7 +32,7 @@ from harness.endurance import Footprint, Spread, faults_in_order, growth
 from harness.errors import HarnessError
 from harness.guest import Guest, GuestStopped
 from harness.lab import Lab, Settings, run_job
-from harness.model import Job
+from harness.model import Job, Outcome
 from harness.progress import say
 from harness.runs import write_atomically
 from harness.tests.guest_faults import FAULTS, Fault
@@ -122,22 +122,26 @@ def _comes_up(bring_up: Callable[[Path], contextlib.AbstractContextManager[Guest
     return ""
 
 
-def _boots(lab: Lab, _row: list[Fault]) -> Iterator[Piece]:
+def _boots(lab: Lab, _row: list[Fault]) -> Generator[Piece, None, None]:
     maker = GuestMaker(lab.recipe(), lab.cache)
     for number in itertools.count():
         yield "boot", functools.partial(_comes_up, maker.boot, lab.folder / f"boot-{number}")
 
 
-def _restores(lab: Lab, _row: list[Fault]) -> Iterator[Piece]:
+def _restores(lab: Lab, _row: list[Fault]) -> Generator[Piece, None, None]:
     maker = GuestMaker(lab.recipe(), lab.cache)
     restore = functools.partial(maker.restore, maker.saved_machine())
     for number in itertools.count():
         yield "restore", functools.partial(_comes_up, restore, lab.folder / f"restore-{number}")
 
 
-def _faults(lab: Lab, row: list[Fault]) -> Iterator[Piece]:
-    for number, fault in enumerate(row):
-        yield fault.name, functools.partial(_meets, fault, lab, lab.folder / f"{number}-{fault.name}")
+def _faults(lab: Lab, row: list[Fault]) -> Generator[Piece, None, None]:
+    # Looking for leaks takes ten seconds, and only one of the faults has any.
+    with Lab(dataclasses.replace(lab.settings, kmemleak=True), lab.folder) as scanning:
+        scanning.adopt(lab.prepared())
+        for number, fault in enumerate(row):
+            fit = scanning if fault.outcome is Outcome.LEAK else lab
+            yield fault.name, functools.partial(_meets, fault, fit, lab.folder / f"{number}-{fault.name}")
 
 
 def _meets(fault: Fault, lab: Lab, folder: Path) -> str:
@@ -152,7 +156,7 @@ def _meets(fault: Fault, lab: Lab, folder: Path) -> str:
     return ""
 
 
-_PARTS: dict[str, Callable[[Lab, list[Fault]], Iterator[Piece]]] = {
+_PARTS: dict[str, Callable[[Lab, list[Fault]], Generator[Piece, None, None]]] = {
     "boots": _boots,
     "restores": _restores,
     "faults": _faults,
@@ -178,7 +182,7 @@ def main(
     row = Row(part, guests, json_)
     ordinary, *others = FAULTS
     faults = faults_in_order(others, guests, seed, ordinary, _SHARE_OF_FAULTS)
-    settings = Settings(host.project_folder(), host.cache_folder(), kernel)
+    settings = Settings(host.project_folder(), host.cache_folder(), kernel, kmemleak=False)
     with tempfile.TemporaryDirectory(prefix="endurance-") as folder, Lab(settings, Path(folder) / "run") as lab:
         # A folder of its own, in which every entry that stays is one that was forgotten.
         tempfile.tempdir = str(Path(folder) / "temporary")
@@ -188,8 +192,9 @@ def main(
         if trouble := lab.canary_trouble():
             say(f"error: the session is void: {trouble}")
             raise typer.Exit(3)
-        for kind, work in itertools.islice(_PARTS[part](lab, faults), guests):
-            row.add(kind, work)
+        with contextlib.closing(_PARTS[part](lab, faults)) as pieces:
+            for kind, work in itertools.islice(pieces, guests):
+                row.add(kind, work)
         if row.troubles:
             kept = json_.with_suffix(".evidence")
             shutil.copytree(lab.folder, kept, dirs_exist_ok=True)
