@@ -25,6 +25,8 @@ from harness.progress import say
 
 #: In each entry: the digests of its files, by name.
 DIGESTS = "digests.json"
+#: Files are looked at in pieces of so many bytes.
+_BLOCK = 1 << 16
 
 
 def content_key(parts: Iterable[str | bytes]) -> str:
@@ -44,25 +46,37 @@ def file_digest(file: Path) -> str:
 
 
 def sparse_digest(file: Path) -> str:
-    """SHA-256 over a file's size and its data, in hexadecimal; holes are not read."""
+    """SHA-256 over a file's size and its blocks that are not all zero, in hexadecimal.
+
+    Holes are not read. What is a hole may change with time (a file system allocates blocks late), contents do not.
+    """
     digest = hashlib.sha256(str(file.stat().st_size).encode())
+    zeros = bytes(_BLOCK)
     with file.open("rb") as stream:
-        for start, end in _data_ranges(stream.fileno()):
-            digest.update(f" {start} ".encode())
-            stream.seek(start)
-            while missing := end - stream.tell():
-                digest.update(stream.read(min(1 << 20, missing)))
+        for offset in _blocks_with_data(stream.fileno()):
+            stream.seek(offset)
+            block = stream.read(_BLOCK)
+            if block != zeros[: len(block)]:
+                digest.update(b" %d " % offset)
+                digest.update(block)
     return digest.hexdigest()
 
 
-def _data_ranges(descriptor: int) -> Iterator[tuple[int, int]]:
-    """Where a file has data, as pairs of offsets (lseek(2), SEEK_DATA)."""
-    end = 0
+def _blocks_with_data(descriptor: int) -> Iterator[int]:
+    """Offsets of all blocks of a file that are not in a hole (lseek(2), SEEK_DATA); each once, in order."""
+    after = 0
     with contextlib.suppress(OSError):
         while True:
-            start = os.lseek(descriptor, end, os.SEEK_DATA)
+            start = os.lseek(descriptor, after, os.SEEK_DATA)
             end = os.lseek(descriptor, start, os.SEEK_HOLE)
-            yield start, end
+            yield from range(start - start % _BLOCK, end, _BLOCK)
+            after = end + -end % _BLOCK
+
+
+def digests_of(entry: Path) -> str:
+    """What tells an entry from another one that was made of the same; empty where an early version made it."""
+    file = entry / DIGESTS
+    return file.read_text() if file.exists() else ""
 
 
 def folder_digest(folder: Path) -> str:

@@ -24,7 +24,7 @@ from pathlib import Path
 import harness
 from harness import accel, build, host, judge, klog, modules, spec, suppressions
 from harness.bringup import GuestMaker, NeverBooted, Recipe
-from harness.cache import Cache
+from harness.cache import Cache, digests_of
 from harness.deadline import Deadline
 from harness.errors import HarnessError, LabError
 from harness.guest import Guest, GuestStopped
@@ -224,7 +224,8 @@ class Lab:
             self.built.key,
             image.root,
             image.scratch,
-            image.key,
+            # A machine remembers its disk: one with another image of the same recipe finds it damaged.
+            f"{image.key} {digests_of(image.folder)}",
             {file.stem: file for file in self.lab_modules.files},
             self.companions,
             self.qemu,

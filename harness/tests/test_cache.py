@@ -162,7 +162,14 @@ class TestDamage:
         assert [child.exitcode for child in children] == [0, 0]
         assert journal.read_text() == "made\n"
 
-    @given(st.lists(st.tuples(st.integers(0, 1 << 16), st.binary(min_size=1, max_size=9)), max_size=4))
+    def test_what_is_a_hole_does_not_count(self, tmp_path: Path) -> None:
+        for name, written in (("hole", b""), ("zeros", bytes(1 << 18))):
+            with (tmp_path / name).open("wb") as stream:
+                stream.write(b"begin" + written)
+                stream.truncate(1 << 20)
+        assert sparse_digest(tmp_path / "hole") == sparse_digest(tmp_path / "zeros")
+
+    @given(st.lists(st.tuples(st.integers(0, 1 << 18), st.binary(min_size=1, max_size=9)), max_size=4))
     def test_the_digest_of_a_file_with_holes_tells_contents_apart(self, writes: list[tuple[int, bytes]]) -> None:
         with tempfile.TemporaryDirectory() as folder:
             files = [Path(folder) / name for name in ("one", "other")]

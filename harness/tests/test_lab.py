@@ -16,6 +16,7 @@ import pytest
 
 from harness import bringup, build
 from harness import guest as guests
+from harness.cache import DIGESTS
 from harness.errors import LabError, UserError
 from harness.guest import Guest, Keys
 from harness.judge import CaseSkipped
@@ -414,6 +415,16 @@ class TestGuest:
 
 
 class TestPreparation:
+    def test_a_saved_machine_is_not_restored_with_another_image_of_the_same_recipe(self, lab: Lab) -> None:
+        before = lab.recipe().key()
+        digests = lab.image.folder / DIGESTS
+        kept = digests.read_text()
+        try:
+            digests.write_text(json.dumps({**json.loads(kept), "root.ext4": "another"}))
+            assert lab.recipe().key() != before
+        finally:
+            digests.write_text(kept)
+
     def test_a_host_without_qemu_is_told_the_package(
         self, lab: Lab, qemu: FakeQemu, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
     ) -> None:
