@@ -374,6 +374,9 @@ def _options(
 
 
 def _terminated(_signal: int, _frame: object) -> None:
+    # Once is enough: what has to be ended and written takes seconds, and must not be interrupted itself.
+    for end in (signal.SIGINT, signal.SIGTERM):
+        signal.signal(end, signal.SIG_IGN)
     raise KeyboardInterrupt
 
 
