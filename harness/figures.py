@@ -48,7 +48,7 @@ class Kind:
     long: bool = False
 
 
-_BOOTS, _EDITS, _ALL = "to the first answer over SSH", "after an edit", "all of the catalogue"
+_BOOTS, _EDITS, _ALL = "until a guest's first command answers", "after an edit", "all of the catalogue"
 _CASES, _GUESTS = "test cases, one after the other", "eight test cases, guests side by side"
 
 #: What is measured unless something is asked for by name.

@@ -377,7 +377,7 @@ def _kernel_of(settings: Settings) -> Kernel:
         return kernel
     tree = str(settings.tree.expanduser().absolute())
     if not settings.commit:
-        return replace(kernel, source=KernelSource(SourceKind.TREE, tree))
+        return replace(kernel, source=KernelSource(SourceKind.TREE, tree, package=package))
     return replace(kernel, source=KernelSource(SourceKind.COMMIT, tree, settings.commit, package))
 
 

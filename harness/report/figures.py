@@ -11,7 +11,7 @@ from xml.sax.saxutils import escape
 
 from rich.table import Table
 
-from harness.figures import KINDS, Figure, reached
+from harness.figures import KINDS, VIRTME_NG, Figure, reached
 from harness.model import Session
 from harness.typed_json import encoded
 
@@ -71,7 +71,7 @@ def figure_table(figures: Sequence[Figure]) -> Table:
 
 def _ratio(figure: Figure) -> str:
     ratio = figure.ratio_to_virtme_ng
-    return "" if ratio is None else f"1/{1 / ratio:.1f}"
+    return "" if ratio is None or figure.name == VIRTME_NG else f"1/{1 / ratio:.1f}"
 
 
 def _aim(figure: Figure) -> str:
@@ -115,7 +115,8 @@ def plot(figures: Sequence[Figure], caption: str = "") -> str:
     tops = [0, *itertools.accumulate(panel.height for panel in panels)]
     height = tops[-1] + _GAP + (_ROW if caption else 0)
     lines = [
-        f'<svg xmlns="http://www.w3.org/2000/svg" width="{_WIDTH}" height="{height}" viewBox="0 0 {_WIDTH} {height}">',
+        f'<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 {_WIDTH} {height}" width="{_WIDTH}" '
+        f'height="{height}">',
         f"<style>{_STYLE}</style>",
         f'<rect class="paper" width="{_WIDTH}" height="{height}"/>',
         *(line for panel, top in zip(panels, tops, strict=False) for line in _panel(panel, top + _GAP)),
@@ -137,13 +138,14 @@ def _panel(panel: _Panel, top: int) -> Iterator[str]:
 def _row(figure: Figure, top: int, scale: float) -> Iterator[str]:
     middle = top + _BAR / 2
     least, most = (_LEFT + value * scale for value in (figure.min, figure.max))
-    ratio = f"  {_ratio(figure)} of virtme-ng" if figure.ratio_to_virtme_ng not in (None, 1) else ""
-    style = "peer" if figure.ratio_to_virtme_ng == 1 else "bar"
+    ratio = f", {_ratio(figure)} of virtme-ng" if _ratio(figure) else ""
+    style = "peer" if figure.name == VIRTME_NG else "bar"
     yield f'<text class="text end" x="{_LEFT - 10}" y="{middle + 4.5}">{escape(figure.name)}</text>'
     yield f'<rect class="{style}" x="{_LEFT}" y="{top}" width="{figure.median * scale:.1f}" height="{_BAR}"/>'
-    yield f'<line class="spread" x1="{least:.1f}" y1="{middle}" x2="{most:.1f}" y2="{middle}"/>'
-    for end in (least, most):
-        yield f'<line class="spread" x1="{end:.1f}" y1="{middle - 4}" x2="{end:.1f}" y2="{middle + 4}"/>'
+    if figure.n > 1:
+        yield f'<line class="spread" x1="{least:.1f}" y1="{middle}" x2="{most:.1f}" y2="{middle}"/>'
+        for end in (least, most):
+            yield f'<line class="spread" x1="{end:.1f}" y1="{middle - 4}" x2="{end:.1f}" y2="{middle + 4}"/>'
     yield f'<text class="text" x="{most + 8:.1f}" y="{middle + 4.5}">{_label(figure)}{ratio}</text>'
 
 
