@@ -7,6 +7,7 @@ the kernel's source tree, and each is another one: nothing that is measured is i
 
 from __future__ import annotations
 
+import functools
 import os
 import secrets
 import shutil
@@ -18,7 +19,7 @@ from pathlib import Path
 
 from harness import proc
 from harness.bringup import GuestMaker
-from harness.cache import Cache, content_key
+from harness.cache import Cache, content_key, disk_trouble
 from harness.deadline import Deadline
 from harness.errors import LabError, UserError
 from harness.figures import GROWTH, MATRIX, VIRTME_NG, Growth, figures_of, in_turns
@@ -113,7 +114,7 @@ class Samplers:
             "variant_rebuild": self._variant,
             "edit_to_verdict": self._verdict,
             MATRIX.name: lambda: self._typed("prove", "--kernel", self._kernel, good=(0, 1)),
-            **{growth.kind.name: lambda growth=growth: self._growth(growth) for growth in GROWTH},
+            **{growth.kind.name: functools.partial(self._growth, growth) for growth in GROWTH},
         }
         return {name: makers[name]() for name in names}
 
@@ -182,12 +183,8 @@ class Samplers:
         return edited, lab
 
     def _growth(self, growth: Growth) -> Sampler:
-        case = self._case()
         repeated = ("--repeat", str(growth.cases), "-j", str(growth.guests))
-        return self._typed("run", case, "--kernel", self._kernel, *repeated)
-
-    def _case(self) -> str:
-        return self._fix.name
+        return self._typed("run", self._fix.name, "--kernel", self._kernel, *repeated)
 
     def _typed(self, *words: str, good: Sequence[int] = (0,)) -> Sampler:
         """Runs ``harness`` as a user would, and takes its whole time.
@@ -258,8 +255,20 @@ class Record:
         return plot(figures_of(self.samples), ", ".join(what))
 
     def _write(self) -> None:
-        write_atomically(self._run.path / RECORD, self.text())
-        write_atomically(self._run.path / PLOT, self.plot())
+        write(self._run.path / RECORD, self.text())
+        write(self._run.path / PLOT, self.plot())
+
+
+def write(file: Path, text: str) -> None:
+    """Write a file whole.
+
+    Raises:
+        LabError: it cannot be written.
+    """
+    try:
+        write_atomically(file, text)
+    except OSError as error:
+        raise disk_trouble(error, file.parent) from error
 
 
 def measure(samplers: Mapping[str, Sampler], rounds: int, folder: Path, record: Record) -> None:

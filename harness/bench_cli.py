@@ -18,7 +18,7 @@ from harness.options import JsonOption
 from harness.progress import results_console, say
 from harness.recording import recorded
 from harness.report.figures import figure_table
-from harness.runs import RunFolder, write_atomically
+from harness.runs import RunFolder
 from harness.virtme import VirtmeNg
 
 #: A fix with one test case that takes no time of its own.
@@ -71,7 +71,7 @@ def bench_(
             bench.measure(Samplers(lab, run, chosen, virtme_ng).prepared(wanted), repeat, run.path, record)
         run.write(lab.session())
     if plot is not None:
-        write_atomically(plot, record.plot())
+        bench.write(plot, record.plot())
     if as_json:
         print(record.text(), end="")
     else:
