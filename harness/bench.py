@@ -237,16 +237,19 @@ class Record:
         self._lab = lab
         self._virtme_ng = virtme_ng
         self.samples: dict[str, list[float]] = {}
+        self._loads = [os.getloadavg()[0]]
         self._write()
 
     def add(self, name: str, seconds: float) -> None:
         """Another sample was taken."""
         self.samples.setdefault(name, []).append(seconds)
+        self._loads.append(os.getloadavg()[0])
         self._write()
 
     def text(self) -> str:
         """As ``bench.json`` has it."""
-        return document(figures_of(self.samples), self._lab.session(), self.samples, self._virtme_ng)
+        load = (min(self._loads), max(self._loads))
+        return document(figures_of(self.samples), self._lab.session(), self.samples, self._virtme_ng, load)
 
     def plot(self) -> str:
         """As ``bench.svg`` has it."""

@@ -121,7 +121,7 @@ def figures_of(samples: Mapping[str, Sequence[float]]) -> tuple[Figure, ...]:
         samples: a kind's name to seconds.
 
     Raises:
-        KeyError: there is no such kind.
+        ValueError: there is no such kind.
     """
     baseline = samples.get(VIRTME_NG)
     reference = statistics.median(baseline) if baseline else None

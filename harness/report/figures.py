@@ -16,7 +16,7 @@ from harness.model import Session
 from harness.typed_json import encoded
 
 #: Measures of the plot in pixels: its width, where bars begin, and how far they reach at most.
-_WIDTH, _LEFT, _REACH = 860, 200, 480
+_WIDTH, _LEFT, _REACH = 900, 200, 480
 _ROW, _BAR, _HEADING, _GAP = 30, 14, 30, 18
 #: What is told from each other by colour is told by a label, too.
 _STYLE = """
@@ -35,7 +35,7 @@ def document(
     session: Session,
     samples: Mapping[str, Sequence[float]],
     virtme_ng: str,
-    trouble: str = "",
+    load: tuple[float, float],
 ) -> str:
     """The text of ``bench.json``, which is also what ``bench`` prints with ``--json``.
 
@@ -44,15 +44,13 @@ def document(
         session: what holds for all of it.
         samples: each kind's seconds, in the order in which they were taken.
         virtme_ng: which virtme-ng boots what, or why there is none to compare with.
-        trouble: why it ended early.
+        load: the host's load average while it was measured, the least and the most.
     """
     record = {
         "figures": encoded(list[Figure], list(figures)),
-        "session": {**encoded(Session, session), "virtme_ng": virtme_ng},
+        "session": {**encoded(Session, session), "virtme_ng": virtme_ng, "load": list(load)},
         "samples": {name: [round(value, 3) for value in values] for name, values in samples.items()},
     }
-    if trouble:
-        record["trouble"] = trouble
     return json.dumps(record, indent=1) + "\n"
 
 
