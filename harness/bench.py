@@ -36,6 +36,8 @@ Sampler = Callable[[Path], float]
 
 #: The files in a run's folder.
 RECORD, PLOT = "bench.json", "bench.svg"
+#: What a user types as ``harness``.
+HARNESS: tuple[str, ...] = (sys.executable, "-m", "harness")
 _COPIES = "bench"
 _COMMAND_SECONDS = 4 * 3600.0
 
@@ -62,6 +64,9 @@ class EditedTree:
 
         self.path = cache.entry(f"{_COPIES}/{name}", copy)
         self._file = self.path / file
+        # As the last one left it, it is edited.
+        self._file.unlink(missing_ok=True)
+        _link(str(self._original), str(self._file))
         for other in self.path.parent.iterdir():
             if other != self.path and not other.name.endswith(".partial"):
                 shutil.rmtree(other, ignore_errors=True)
@@ -71,9 +76,9 @@ class EditedTree:
         word = secrets.token_hex(8)
         text = self._original.read_text(encoding="utf-8", errors="surrogateescape")
         edited = f'{text}\nstatic const char lab_bench[] __attribute__((used)) = "{word}";\n'
-        partial = self._file.with_name(f".{self._file.name}.partial")
-        partial.write_text(edited, encoding="utf-8", errors="surrogateescape")
-        partial.replace(self._file)
+        # Not written in place: that would be the original's contents, too.
+        self._file.unlink(missing_ok=True)
+        self._file.write_text(edited, encoding="utf-8", errors="surrogateescape")
 
 
 def _link(source: str, target: str) -> None:
@@ -197,7 +202,7 @@ class Samplers:
         def sample(folder: Path) -> float:
             log = folder / "output.log"
             deadline = Deadline.after(_COMMAND_SECONDS)
-            finished = proc.run([sys.executable, "-m", "harness", *words], deadline=deadline, log=log)
+            finished = proc.run([*HARNESS, *words], deadline=deadline, log=log)
             self._run.become_latest()
             if finished.returncode not in good:
                 raise LabError(
