@@ -10,13 +10,17 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from harness.deadline import Deadline
-from harness.errors import HarnessError
+from harness.errors import HarnessError, LabError
 from harness.guest import CommandOverdue, Guest, GuestStopped
 from harness.model import Finding, FindingKind, Frame, Outcome, Result
 from harness.report.findings import decoded_stacks, marks
 from harness.typed_json import encoded
 
 _HANGS = frozenset({FindingKind.HUNG_TASK, FindingKind.STALL, FindingKind.LOCKUP})
+
+
+class SessionVoid(LabError):
+    """A canary was not seen, so that nothing that was seen or not seen counts."""
 
 
 class CaseSkipped(Exception):
@@ -55,6 +59,8 @@ def decide(
         findings: what the kernel log and kmemleak said.
         qemu_status: QEMU's exit status, None where it still ran.
     """
+    if isinstance(trouble, SessionVoid):
+        return Outcome.LAB_ERROR, str(trouble)
     if isinstance(trouble, CaseSkipped):
         return Outcome.SKIP, str(trouble)
     counted = [finding for finding in findings if not finding.suppressed]
