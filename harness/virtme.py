@@ -3,6 +3,8 @@
 
 from __future__ import annotations
 
+import os
+import sys
 import time
 from dataclasses import dataclass
 from pathlib import Path
@@ -71,7 +73,14 @@ class VirtmeNg:
         log = folder / "virtme-ng.log"
         deadline = Deadline.after(_BOOT_SECONDS)
         started = time.perf_counter()
-        finished = proc.run(self.command(shape), deadline=deadline, log=log, on_line=on_line, cwd=folder)
+        finished = proc.run(
+            self.command(shape),
+            deadline=deadline,
+            log=log,
+            on_line=on_line,
+            cwd=folder,
+            env=_environment(self.program),
+        )
         if not answered:
             said = (finished.output.splitlines() or ["nothing"])[-1]
             raise LabError(
@@ -92,12 +101,19 @@ def find(measured: BuiltKernel, project: Path, cache: Cache) -> VirtmeNg:
     Raises:
         UserError: it is not installed, or there is no such kernel.
     """
-    program = host.find_program(_PROGRAM)
+    beside = Path(sys.executable).with_name(_PROGRAM)
+    program = host.find_program(_PROGRAM) or (str(beside) if beside.is_file() else None)
     if program is None:
         raise UserError(f"{VIRTME_NG}: virtme-ng is not installed", "pip install virtme-ng")
     kernel = _kernel(measured, project, cache)
-    asked = proc.check(proc.run([program, "--version"], deadline=Deadline.after(60)), "vng --version")
+    asking = proc.run([program, "--version"], deadline=Deadline.after(60), env=_environment(program))
+    asked = proc.check(asking, "vng --version")
     return VirtmeNg(program, asked.output.strip(), kernel, kernel.key == measured.key)
+
+
+def _environment(program: str) -> dict[str, str]:
+    """It looks for its other programs on the PATH; in a virtual environment they are only beside it."""
+    return {"PATH": os.pathsep.join([str(Path(program).parent), host.search_path()])}
 
 
 def _kernel(measured: BuiltKernel, project: Path, cache: Cache) -> BuiltKernel:

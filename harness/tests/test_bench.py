@@ -16,7 +16,7 @@ from xml.etree import ElementTree
 
 import pytest
 
-from harness import bench, host, spec
+from harness import bench, host, spec, virtme
 from harness.bench import EditedTree
 from harness.build import build_kernel
 from harness.cache import Cache
@@ -243,6 +243,21 @@ class TestVirtmeNg:
         assert record(here)["session"]["virtme_ng"].startswith(f"virtme-ng 1.42 boots {KERNEL}-virtme (6.1.0-fake)")
         typed = (here / "runs/latest/virtme_ng-1/virtme-ng.log").read_text()
         assert re.search(r"--run \S+/bzImage --cpus 2 --memory 512M --disable-kvm .*-- uname -r", typed)
+
+    @pytest.mark.usefixtures("bootable")
+    def test_in_a_virtual_environment_that_is_not_on_the_path_it_is_found_with_its_other_programs(
+        self, here: Path, ground: Ground, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        for name, script in (("vng", 'virtme-run "$@"'), ("virtme-run", 'echo "virtme-ng 1.42"')):
+            (tmp_path / name).write_text(f"#!/bin/sh\n{script}\n")
+            (tmp_path / name).chmod(0o755)
+        monkeypatch.setattr(sys, "executable", str(tmp_path / "python"))
+        monkeypatch.setattr(host, "find_program", lambda _: None)
+        built = build_kernel(spec.load_kernel(here, f"{KERNEL}-virtme"), Cache(ground.cache))
+        with monkeypatch.context() as patch:
+            patch.setattr(host, "require_program", lambda program: shutil.which(program) or program)
+            found = virtme.find(built, here, Cache(ground.cache))
+        assert (found.program, found.version, found.same) == (str(tmp_path / "vng"), "virtme-ng 1.42", True)
 
     @pytest.mark.usefixtures("installed", "bootable")
     def test_no_kernel_is_built_for_it(
