@@ -327,6 +327,11 @@ class Lab:
         """Whether the canaries were provoked, and nobody has asked yet whether they were seen."""
         return self._provoked is not None
 
+    def expect_canaries(self) -> None:
+        """Have the guest for the canaries come up, once per session, while the caller does something else."""
+        if self._canaries is None and not self.canaries_pending:
+            self.pool.prepare_next()
+
     def provoke_canaries(self) -> None:
         """Make a deliberate use-after-free and a deliberate leak in a guest of their own, once per session.
 
@@ -522,6 +527,7 @@ class CaseRun:
     def _bring_up(self) -> None:
         lab = self._lab
         self._suppressions = lab.suppressions
+        lab.expect_canaries()
         with self._in_stage(Stage.BUILD):
             modules_under_test = lab.modules_under_test(self._job.without, self._job.added)
             self._module_folders = (modules_under_test.folder, lab.lab_modules.folder)
