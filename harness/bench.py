@@ -36,8 +36,8 @@ Sampler = Callable[[Path], float]
 
 #: The files in a run's folder.
 RECORD, PLOT = "bench.json", "bench.svg"
-#: What a user types as ``harness``.
-HARNESS: tuple[str, ...] = (sys.executable, "-m", "harness")
+#: What a user types as ``harness``; a folder of that name where one is does not count.
+HARNESS: tuple[str, ...] = (sys.executable, "-P", "-m", "harness")
 _COPIES = "bench"
 _COMMAND_SECONDS = 4 * 3600.0
 
