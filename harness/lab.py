@@ -209,9 +209,13 @@ class Lab:
             host_tsc_khz(Path("/proc/cpuinfo").read_text()),
         )
 
+    @property
+    def _prepared(self) -> bool:
+        return "choice" in self.__dict__
+
     def session(self) -> Session:
         """What holds for all results so far."""
-        prepared = "choice" in self.__dict__
+        prepared = self._prepared
         return Session(
             accelerator=self.choice.accelerator if prepared else "",
             machine=self.shape().machine if prepared else "",
@@ -328,8 +332,11 @@ class Lab:
         return self._provoked is not None
 
     def expect_canaries(self) -> None:
-        """Have the guest for the canaries come up, once per session, while the caller does something else."""
-        if self._canaries is None and not self.canaries_pending:
+        """Have the guest for the canaries come up, once per session, while the caller does something else.
+
+        Only where all has been made that guests need: else what is wrong with it would be seen here.
+        """
+        if self._prepared and self._canaries is None and not self.canaries_pending:
             self.pool.prepare_next()
 
     def provoke_canaries(self) -> None:
