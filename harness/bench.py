@@ -60,7 +60,8 @@ class EditedTree:
 
         def copy(folder: Path) -> None:
             with activity(f"copying {original}"):
-                shutil.copytree(original, folder, symlinks=True, copy_function=_link, dirs_exist_ok=True)
+                ignored = shutil.ignore_patterns(".git")
+                shutil.copytree(original, folder, True, ignored, _link, dirs_exist_ok=True)
 
         self.path = cache.entry(f"{_COPIES}/{name}", copy)
         self._file = self.path / file
@@ -202,14 +203,16 @@ class Samplers:
         def sample(folder: Path) -> float:
             log = folder / "output.log"
             deadline = Deadline.after(_COMMAND_SECONDS)
+            started = time.perf_counter()
             finished = proc.run([*HARNESS, *words], deadline=deadline, log=log)
+            seconds = time.perf_counter() - started
             self._run.become_latest()
             if finished.returncode not in good:
                 raise LabError(
                     f"harness {words[0]} ended with {finished.returncode}, so there is nothing to measure",
                     f"see {log}",
                 )
-            return finished.seconds
+            return seconds
 
         return sample
 
