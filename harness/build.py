@@ -149,10 +149,7 @@ def build_kernel(kernel: Kernel, cache: Cache) -> BuiltKernel:
     """
     tree = _resolve(kernel, cache)
     requests = requested_options(kernel)
-    wanted_config = kconfig.render(requests)
-    key = content_key(
-        [_RECIPE, tree.fingerprint, wanted_config, " ".join(sorted(kernel.unsanitized)), compiler_identity()]
-    )
+    key = _key(kernel, tree)
 
     def make(folder: Path) -> None:
         with _output(kernel, tree, folder, cache) as output:
@@ -162,6 +159,24 @@ def build_kernel(kernel: Kernel, cache: Cache) -> BuiltKernel:
                 shutil.copytree(output, folder / "build", symlinks=True, ignore=_NOT_FOR_MODULES)
 
     return BuiltKernel(kernel, key, cache.entry(f"kernels/{key}", make), tree)
+
+
+def cached_kernel(kernel: Kernel, cache: Cache) -> BuiltKernel | None:
+    """A kernel that the cache has; None where it would have to be built.
+
+    Raises:
+        UserError: the source is not to be had.
+    """
+    tree = _resolve(kernel, cache)
+    key = _key(kernel, tree)
+    folder = cache.folder / "kernels" / key
+    return BuiltKernel(kernel, key, folder, tree) if folder.is_dir() else None
+
+
+def _key(kernel: Kernel, tree: source.SourceTree) -> str:
+    """Names everything that a kernel is made of."""
+    config = kconfig.render(requested_options(kernel))
+    return content_key([_RECIPE, tree.fingerprint, config, " ".join(sorted(kernel.unsanitized)), compiler_identity()])
 
 
 def complete_config(kernel: Kernel, cache: Cache) -> dict[str, str]:

@@ -11,13 +11,13 @@ import os
 import signal
 import sys
 import traceback
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Annotated
 
 import typer
 
-from harness import __version__, bisect_cli, doctor, host, interactive, parse_command, spec
+from harness import __version__, bench_cli, bisect_cli, doctor, host, interactive, parse_command, spec
 from harness import prove as proving
 from harness.campaign import Campaign, Cases, ProofOf
 from harness.errors import HarnessError, UserError
@@ -26,6 +26,7 @@ from harness.model import Outcome, Proof, Result
 from harness.options import JsonOption
 from harness.parse_command import Form, Parsing
 from harness.progress import results_console, say
+from harness.recording import recorded
 from harness.report import as_json
 from harness.report.findings import failures_view
 from harness.report.terminal import proof_table, result_table
@@ -103,24 +104,6 @@ def _known(project: Path, names: Sequence[str] | None) -> tuple[str, ...]:
     return tuple(spec.load_fix(project, name).name for name in names or ())
 
 
-@contextlib.contextmanager
-def _recorded(run: RunFolder, lab: Lab) -> Iterator[None]:
-    """Leave valid result files behind and no guest, whatever ends the body."""
-    try:
-        with lab:
-            yield
-    except HarnessError as error:
-        run.write(lab.session(), trouble=str(error))
-        raise
-    except (KeyboardInterrupt, SystemExit):
-        run.write(lab.session(), trouble="interrupted")
-        say("interrupted; guests and builds were ended")
-        raise
-    except Exception as error:
-        run.write(lab.session(), trouble=f"{type(error).__name__}: {error}")
-        raise
-
-
 def _exit_code(results: Sequence[Result]) -> int:
     outcomes = {result.outcome for result in results}
     if Outcome.LAB_ERROR in outcomes:
@@ -171,7 +154,7 @@ def run(
     removed, added = _known(settings.project, without), _known(settings.project, with_)
     folder = RunFolder(settings.project)
     lab = Lab(settings, folder.path)
-    with _recorded(folder, lab):
+    with recorded(folder, lab):
         lab.prepare()
         campaign = Campaign(lab, folder, jobs)
         case = Cases(tuple(selection), removed, added, seed, named=bool(select))
@@ -218,7 +201,7 @@ def prove(
     folder = RunFolder(settings.project)
     lab = Lab(settings, folder.path)
 
-    with _recorded(folder, lab):
+    with recorded(folder, lab):
         lab.prepare()
         proving.build_variants(lab, chosen)
         Campaign(lab, folder, jobs).do([ProofOf(fix.name, attempts) for fix in chosen])
@@ -356,6 +339,7 @@ def _suppressions_file(chosen: Path | None) -> Path:
 
 
 bisect_cli.register(app)
+bench_cli.register(app)
 
 
 def _version(asked: bool) -> None:

@@ -36,6 +36,10 @@ KMEMLEAK_MINIMUM_AGE = 5.0
 logging.getLogger("paramiko").setLevel(logging.CRITICAL)
 
 _KMEMLEAK = "/sys/kernel/debug/kmemleak"
+#: Two scans: see Guest.scan_kmemleak().
+_SCANS = f"echo scan >{_KMEMLEAK}; echo scan >{_KMEMLEAK}"
+#: Where scans in the background say what they found.
+_FOUND = "/run/kmemleak"
 _CHUNK = 65536
 #: As much as testcases/guest/programs/become-unique.c reads.
 _ENTROPY_BYTES = 64
@@ -380,8 +384,22 @@ class Guest:
         right after the work may still find pointers on stacks, and then only the second one takes
         the checksum (tried: now and then a canary stayed unseen).
         """
-        script = f"sleep {KMEMLEAK_MINIMUM_AGE}; echo scan >{_KMEMLEAK}; echo scan >{_KMEMLEAK}; cat {_KMEMLEAK}"
+        script = f"sleep {KMEMLEAK_MINIMUM_AGE}; {_SCANS}; cat {_KMEMLEAK}"
         return klog.parse_kmemleak(self.run(script, timeout=60))
+
+    def begin_to_scan(self, age: float) -> None:
+        """Do what :meth:`scan_kmemleak` does while the caller does something else; :meth:`scanned` gives the result.
+
+        Args:
+            age: seconds since the workload ended.
+        """
+        rest = max(0.0, KMEMLEAK_MINIMUM_AGE - age)
+        script = f"(sleep {rest:.3f}; {_SCANS}; cat {_KMEMLEAK} >{_FOUND}) </dev/null >/dev/null 2>&1 &"
+        self.run(f"mkfifo {_FOUND} && {script}")
+
+    def scanned(self) -> tuple[Finding, ...]:
+        """What came of :meth:`begin_to_scan`: waits for it."""
+        return klog.parse_kmemleak(self.run(f"cat {_FOUND}", timeout=60))
 
     def _session(self, deadline: Deadline) -> paramiko.Channel:
         self._raise_if_stopped()

@@ -19,6 +19,10 @@ from harness.typed_json import encoded
 _HANGS = frozenset({FindingKind.HUNG_TASK, FindingKind.STALL, FindingKind.LOCKUP})
 
 
+class SessionVoid(LabError):
+    """A canary was not seen, so that nothing that was seen or not seen counts."""
+
+
 class CaseSkipped(Exception):
     """A test case found that it does not apply to this kernel or guest."""
 
@@ -55,6 +59,8 @@ def decide(
         findings: what the kernel log and kmemleak said.
         qemu_status: QEMU's exit status, None where it still ran.
     """
+    if isinstance(trouble, SessionVoid):
+        return Outcome.LAB_ERROR, str(trouble)
     if isinstance(trouble, CaseSkipped):
         return Outcome.SKIP, str(trouble)
     counted = [finding for finding in findings if not finding.suppressed]

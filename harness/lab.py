@@ -27,7 +27,7 @@ from harness.bringup import GuestMaker, NeverBooted, Recipe
 from harness.cache import Cache, digests_of
 from harness.deadline import Deadline
 from harness.errors import HarnessError, LabError
-from harness.guest import Guest, GuestStopped
+from harness.guest import CommandOverdue, Guest, GuestStopped
 from harness.image import BuiltImage, build_image
 from harness.model import Finding, Job, Kernel, KernelSource, Outcome, Result, Session, SourceKind, Stage, Suppression
 from harness.pool import GuestPool, ReadyGuest
@@ -48,9 +48,9 @@ _SETTLE_SECONDS = 3.0
 #: What labs with the same settings in several processes have in common.
 _SHARED = ("kernel", "built", "suppressions", "lab_modules", "image", "choice", "qemu")
 #: The canaries of testcases/guest/modules/lab_canary.c; each must be named by a report.
-_CANARIES = ("use_after_free", "leak")
-#: ... and that of lockdep, where the kernel has it.
-_LOCKDEP_CANARY = "lock_order"
+_CANARY = "use_after_free"
+#: ... that of kmemleak, where leaks are looked for, and that of lockdep, where the kernel has it.
+_LEAK_CANARY, _LOCKDEP_CANARY = "leak", "lock_order"
 
 
 @dataclass(frozen=True)
@@ -84,6 +84,25 @@ class Settings:
     cold: bool = False
 
 
+@dataclass
+class _ProvokedCanaries:
+    """Canaries that were provoked.
+
+    Attributes:
+        guest: where.
+        folder: its evidence folder.
+        life: ends it.
+        since: when they were, on the monotonic clock.
+        scanning: kmemleak has been asked for the leak.
+    """
+
+    guest: Guest
+    folder: Path
+    life: contextlib.ExitStack
+    since: float
+    scanning: bool = False
+
+
 class Lab:
     """What the jobs of one session share. Everything is made when it is first needed.
 
@@ -97,6 +116,7 @@ class Lab:
         self.folder = folder
         self.cache = Cache(settings.cache)
         self._canaries: bool | None = None
+        self._provoked: _ProvokedCanaries | None = None
         self._canary_trouble = ""
         self._canary_error: BaseException | None = None
         self._started = time.time()
@@ -189,9 +209,13 @@ class Lab:
             host_tsc_khz(Path("/proc/cpuinfo").read_text()),
         )
 
+    @property
+    def _prepared(self) -> bool:
+        return "choice" in self.__dict__
+
     def session(self) -> Session:
         """What holds for all results so far."""
-        prepared = "choice" in self.__dict__
+        prepared = self._prepared
         return Session(
             accelerator=self.choice.accelerator if prepared else "",
             machine=self.shape().machine if prepared else "",
@@ -262,6 +286,9 @@ class Lab:
 
     def close(self) -> None:
         """End what was prepared for test cases that never came."""
+        if self._provoked is not None:
+            self._provoked.life.close()
+            self._provoked = None
         if "pool" in self.__dict__:
             self.pool.close()
 
@@ -300,23 +327,74 @@ class Lab:
         with contextlib.ExitStack() as life:
             yield self.take_guest(folder, life).guest
 
-    def canary_trouble(self) -> str:
-        """Why the session's results are void: which canary was not seen; empty where both were.
+    @property
+    def canaries_pending(self) -> bool:
+        """Whether the canaries were provoked, and nobody has asked yet whether they were seen."""
+        return self._provoked is not None
 
-        Asked for once per session: boots a guest, makes a deliberate use-after-free and a deliberate
-        leak, and looks for both in what the lab reads.
+    def expect_canaries(self) -> None:
+        """Have the guest for the canaries come up, once per session, while the caller does something else.
+
+        Only where all has been made that guests need: else what is wrong with it would be seen here.
         """
+        if self._prepared and self._canaries is None and not self.canaries_pending:
+            self.pool.prepare_next()
+
+    def provoke_canaries(self) -> None:
+        """Make a deliberate use-after-free and a deliberate leak in a guest of their own, once per session.
+
+        That guest then waits, which costs nothing: :meth:`canary_trouble` asks whether both are seen in what the lab
+        reads. Where leaks are not looked for, none is made.
+        """
+        if self._canaries is not None or self.canaries_pending:
+            return
+        folder = self.folder / "canaries"
+        folder.mkdir(parents=True, exist_ok=True)
+        with (
+            self._canary_guest_may_fail(),
+            activity("canaries: a deliberate use-after-free and a deliberate leak"),
+            contextlib.ExitStack() as life,
+        ):
+            guest = self.take_guest(folder, life).guest
+            guest.load_lab_module("lab_canary")
+            guest.clear_kmemleak()
+            for canary in self._canaries_of_this_kernel():
+                guest.run(f"echo 1 >/sys/kernel/debug/lab_canary/{canary}")
+            self._provoked = _ProvokedCanaries(guest, folder, life.pop_all(), time.monotonic())
+
+    def look_for_canaries(self) -> None:
+        """Begin to scan for the canary that is a leak, where one is pending and that has not begun."""
+        pending = self._provoked
+        if self.settings.kmemleak and pending is not None and not pending.scanning:
+            with self._canary_guest_may_fail():
+                pending.guest.begin_to_scan(time.monotonic() - pending.since)
+                pending.scanning = True
+
+    def canary_trouble(self) -> str:
+        """Why the session's results are void: which canary was not seen; empty where all were."""
         if self._canaries is None:
-            folder = self.folder / "canaries"
-            folder.mkdir(parents=True, exist_ok=True)
-            try:
-                with activity("canaries: a deliberate use-after-free and a deliberate leak"):
-                    self._canary_trouble = self._look_for_canaries(folder)
-            except (HarnessError, GuestStopped, AssertionError) as error:
-                self._canary_trouble = f"the canary guest failed: {error}"
-                self._canary_error = error
-            self._canaries = not self._canary_trouble
+            self.provoke_canaries()
+            self.look_for_canaries()
+        if self._provoked is not None:
+            with self._canary_guest_may_fail():
+                self._canary_trouble = self._unseen_canaries(self._provoked)
+                self._canaries = not self._canary_trouble
+                self._provoked.life.close()
+                self._provoked = None
         return self._canary_trouble
+
+    @contextlib.contextmanager
+    def _canary_guest_may_fail(self) -> Iterator[None]:
+        """The canaries count as unseen where the body fails; their guest is ended then."""
+        try:
+            yield
+        except (HarnessError, GuestStopped, CommandOverdue, AssertionError) as error:
+            self._canary_trouble = f"the canary guest failed: {error}"
+            self._canary_error = error
+            self._canaries = False
+            if self._provoked is not None:
+                self._provoked.life.close()
+                self._provoked = None
 
     def boot_trouble(self) -> str:
         """Why the kernel does not come up; empty where it does. The guest for the canaries is its first one.
@@ -335,24 +413,19 @@ class Lab:
         self._canaries = None
         raise LabError(f"the session is void: {trouble}", f"see {self.folder / 'canaries'}")
 
-    def _look_for_canaries(self, folder: Path) -> str:
-        with self.guest(folder) as guest:
-            guest.load_lab_module("lab_canary")
-            guest.clear_kmemleak()
-            canaries = self._canaries_of_this_kernel()
-            for canary in canaries:
-                guest.run(f"echo 1 >/sys/kernel/debug/lab_canary/{canary}")
-            leaks = guest.scan_kmemleak()
-            guest.console.settle(Deadline.after(_SETTLE_SECONDS))
-            findings = (*guest.console.findings, *leaks)
-        judge.write_findings(folder, findings)
-        expected = [f"lab_canary_{canary}" for canary in canaries]
+    def _unseen_canaries(self, pending: _ProvokedCanaries) -> str:
+        leaks = pending.guest.scanned() if pending.scanning else ()
+        pending.guest.console.settle(Deadline.after(_SETTLE_SECONDS))
+        findings = (*pending.guest.console.findings, *leaks)
+        judge.write_findings(pending.folder, findings)
+        expected = [f"lab_canary_{canary}" for canary in self._canaries_of_this_kernel()]
         unseen = [name for name in expected if not any(judge.names(finding, name) for finding in findings)]
         return f"canary not seen: {', '.join(unseen)}" if unseen else ""
 
     def _canaries_of_this_kernel(self) -> tuple[str, ...]:
-        has_lockdep = self.built.config().get("CONFIG_PROVE_LOCKING") == "y"
-        return (*_CANARIES, _LOCKDEP_CANARY) if has_lockdep else _CANARIES
+        leak = (_LEAK_CANARY,) if self.settings.kmemleak else ()
+        lock_order = (_LOCKDEP_CANARY,) if self.built.config().get("CONFIG_PROVE_LOCKING") == "y" else ()
+        return (_CANARY, *leak, *lock_order)
 
     def _boots(self, accelerator: Accelerator) -> str:
         folder = self.folder / f"trying-{accelerator}"
@@ -378,7 +451,7 @@ def _kernel_of(settings: Settings) -> Kernel:
         return kernel
     tree = str(settings.tree.expanduser().absolute())
     if not settings.commit:
-        return replace(kernel, source=KernelSource(SourceKind.TREE, tree))
+        return replace(kernel, source=KernelSource(SourceKind.TREE, tree, package=package))
     return replace(kernel, source=KernelSource(SourceKind.COMMIT, tree, settings.commit, package))
 
 
@@ -416,7 +489,7 @@ class CaseRun:
         try:
             self._bring_up()
         except Exception as trouble:
-            self._decide(trouble, ())
+            self._decide(self._unless_void(trouble), ())
         except BaseException:
             self._cleanup.close()
             raise
@@ -434,7 +507,11 @@ class CaseRun:
         assert self.guest is not None
         self._durations[Stage.WORKLOAD] = round(time.monotonic() - self._workload_started, 3)
         leaks: tuple[Finding, ...] = ()
-        if self._more_to_come:
+        # In the session's first case the canaries' guest still lives, and the host may have no room for a third one.
+        pending = self._lab.canaries_pending
+        if pending:
+            self._lab.look_for_canaries()
+        elif self._more_to_come:
             self._lab.pool.prepare_next()
         if trouble is not None:
             trouble = judge.blamed(self.guest, trouble)
@@ -445,11 +522,21 @@ class CaseRun:
                     leaks = self.guest.scan_kmemleak()
             except Exception as late_trouble:
                 trouble = trouble or judge.blamed(self.guest, late_trouble)
+        trouble = self._unless_void(trouble)
+        if pending and self._more_to_come:
+            self._lab.pool.prepare_next()
         return self._decide(trouble, leaks)
+
+    def _unless_void(self, trouble: BaseException | None) -> BaseException | None:
+        """What went wrong; where the canaries were provoked and not seen, that nothing that was seen counts."""
+        if not self._lab.canaries_pending:
+            return trouble
+        return _void(self._lab) or trouble
 
     def _bring_up(self) -> None:
         lab = self._lab
         self._suppressions = lab.suppressions
+        lab.expect_canaries()
         with self._in_stage(Stage.BUILD):
             modules_under_test = lab.modules_under_test(self._job.without, self._job.added)
             self._module_folders = (modules_under_test.folder, lab.lab_modules.folder)
@@ -458,8 +545,10 @@ class CaseRun:
         with self._in_stage(Stage.IMAGE):
             lab.image_for(self._job)
         self._stage = Stage.BOOT
-        if trouble := lab.canary_trouble():
-            raise LabError(f"the session is void: {trouble}", f"see {lab.folder / 'canaries'}")
+        # Whether they were seen is asked while this case is scanned for leaks, which is mostly waiting.
+        lab.provoke_canaries()
+        if not lab.canaries_pending and (void := _void(lab)):
+            raise void
         with self._in_stage(Stage.BOOT):
             self._ready = lab.take_guest(self._folder, self._cleanup, self._job)
             self.guest = self._ready.guest
@@ -520,6 +609,12 @@ class CaseRun:
             return self.guest.console.findings
         log = self._folder / "console.log"
         return klog.parse(log.read_bytes()) if log.exists() else ()
+
+
+def _void(lab: Lab) -> judge.SessionVoid | None:
+    """That a session's results do not count, where its canaries were not seen."""
+    trouble = lab.canary_trouble()
+    return judge.SessionVoid(f"the session is void: {trouble}", f"see {lab.folder / 'canaries'}") if trouble else None
 
 
 def _failed_attempts(trouble: BaseException | None, stage: Stage) -> int:

@@ -187,7 +187,7 @@ class KernelSource:
         kind: how to read ``where``.
         where: package name such as ``linux-source-6.1``, or the path of a tree.
         commit: for a commit, its name (or that of a git tree) in the repository of that tree.
-        package: for a commit, the package whose kernel may serve where the contents are equal; empty for none.
+        package: the package whose kernel may serve where a tree or commit is equal to it; empty for none.
     """
 
     kind: SourceKind

@@ -187,7 +187,7 @@ def build_companions(built: BuiltKernel, name: str, cache: Cache) -> ModuleSet:
             f"name their folders in kernels/{built.kernel.name}.yaml, key 'companions'",
         )
     symbols = build_modules_under_test(built, PLAIN, cache).folder / "Module.symvers"
-    sources = [folder_digest(built.tree.path / folder) for folder in folders]
+    sources = [folder_digest(built.tree.module_folder(folder)) for folder in folders]
     key = content_key([_RECIPE, built.key, name, *folders, *sources, file_digest(symbols), *_COMPANION_VARIABLES])
 
     def make(folder: Path) -> None:

@@ -36,13 +36,20 @@ class RunFolder:
         self.path = runs / name
         try:
             self.path.mkdir(parents=True)
-            link = runs / f".latest-{name}"
-            link.symlink_to(name)
-            link.replace(runs / "latest")
         except OSError as error:
             raise disk_trouble(error, runs) from error
+        self.become_latest()
         self._results: list[tuple[int, Result]] = []
         self._proofs: list[tuple[int, Proof]] = []
+
+    def become_latest(self) -> None:
+        """Have ``runs/latest`` point here."""
+        link = self.path.with_name(f".latest-{self.path.name}")
+        try:
+            link.symlink_to(self.path.name)
+            link.replace(self.path.with_name("latest"))
+        except OSError as error:
+            raise disk_trouble(error, self.path.parent) from error
 
     def part(self, name: str) -> RunFolder:
         """A folder inside this one, with results of its own."""

@@ -19,6 +19,8 @@ from harness.progress import activity, say
 #: Where Debian's linux-source packages put their archive.
 _PACKAGED_SOURCES = Path("/usr/src")
 _DIGEST = re.compile(r"[0-9a-f]{16}")
+#: Changes whenever the frame of the same tree is named otherwise.
+_FRAME_RECIPE = "names, sizes, times"
 _UNPACK_SECONDS = 900.0
 _DOWNLOAD_SECONDS = 1800.0
 
@@ -32,7 +34,7 @@ class SourceTree:
         fingerprint: changes whenever a file of the tree does, those apart that the caller
             looks after itself.
         owned: True where the lab unpacked it, False for somebody's working tree.
-        modules: the folder below which the modules under test lie, None where that is ``path``.
+        modules: the folder below which modules lie whose sources are apart, None where that is ``path``.
         output: a build folder that is used again for each kernel made from this tree, None where
             each has one of its own.
     """
@@ -44,7 +46,7 @@ class SourceTree:
     output: Path | None = None
 
     def module_folder(self, name: str) -> Path:
-        """Where the sources of a module are: those under test may lie apart from the rest."""
+        """Where the sources of a module are: they may lie apart from the rest."""
         apart = self.modules / name if self.modules else None
         return apart if apart and apart.is_dir() else self.path / name
 
@@ -52,22 +54,29 @@ class SourceTree:
 def resolve(source: KernelSource, cache: Cache, apart_from: tuple[str, ...] = ()) -> SourceTree:
     """Get the tree of a source, unpacking it into the cache where needed.
 
+    A working tree that is a copy of an unpacked package, but for the modules under test, uses the package's kernel.
+
     Args:
         source: where it comes from.
         cache: where it is unpacked to.
         apart_from: folders of the tree, relative to it, that do not count for the fingerprint
-            of a working tree: the modules under test, which are built apart from the kernel.
+            of a working tree: modules, which are built apart from the kernel.
 
     Raises:
         UserError: the package is not to be had, or the tree is not a kernel source.
         LabError: it cannot be unpacked.
     """
-    if source.kind is SourceKind.TREE:
-        return _working_tree(Path(source.where).expanduser().absolute(), apart_from)
-    return _packaged_tree(source.where, cache)
+    if source.kind is not SourceKind.TREE:
+        return _packaged_tree(source.where, cache)
+    path = _checked(Path(source.where).expanduser().absolute())
+    frame = _frame(path, apart_from)
+    packaged = unpacked(source.package, cache) if source.package else None
+    if packaged and frame == _packaged_frame(packaged, apart_from, cache):
+        return SourceTree(packaged.path, packaged.fingerprint, owned=True, modules=path)
+    return SourceTree(path, content_key([str(path), frame]), owned=False)
 
 
-def _working_tree(path: Path, apart_from: tuple[str, ...]) -> SourceTree:
+def _checked(path: Path) -> Path:
     if not (path / "Kconfig").is_file() or not (path / "fs").is_dir():
         raise UserError(f"{path} is not a kernel source tree", "give the folder that holds Kconfig and fs/")
     if (path / ".config").exists() or (path / "include" / "config").exists():
@@ -75,19 +84,38 @@ def _working_tree(path: Path, apart_from: tuple[str, ...]) -> SourceTree:
             f"{path} was built in place, so the kernel's build system refuses to build it out of tree",
             f"make -C {path} mrproper (keep your .config elsewhere first)",
         )
-    return SourceTree(path, _tree_fingerprint(path, apart_from), owned=False)
+    return path
 
 
-def _tree_fingerprint(path: Path, apart_from: tuple[str, ...]) -> str:
-    """Names, sizes and modification times of all files: enough to see an edit, and fast."""
-    skipped = {str(path / ".git"), *(str(path / folder) for folder in apart_from)}
+def _frame(path: Path, apart_from: tuple[str, ...]) -> str:
+    """Names, sizes and modification times of all files but some: enough to see an edit, and fast."""
+    skipped = {".git", *apart_from}
     lines: list[str] = []
-    for folder, subfolders, files in os.walk(path):
-        subfolders[:] = sorted(name for name in subfolders if f"{folder}/{name}" not in skipped)
-        for name in sorted(files):
-            status = os.lstat(os.path.join(folder, name))  # noqa: PTH118 (80,000 files)
-            lines.append(f"{folder}/{name} {status.st_size} {status.st_mtime_ns}")
-    return content_key(lines)
+
+    def walk(folder: str) -> None:
+        # 80,000 files: what pathlib and os.walk() make of each of them takes longer than asking the kernel.
+        with os.scandir(path / folder) as entries:
+            for entry in sorted(entries, key=lambda one: one.name):
+                name = f"{folder}{entry.name}"
+                if entry.is_dir(follow_symlinks=False):
+                    if name not in skipped:
+                        walk(f"{name}/")
+                else:
+                    status = entry.stat(follow_symlinks=False)
+                    lines.append(f"{name} {status.st_size} {status.st_mtime_ns}")
+
+    walk("")
+    return content_key(["\n".join(lines)])
+
+
+def _packaged_frame(packaged: SourceTree, apart_from: tuple[str, ...], cache: Cache) -> str:
+    """That of an unpacked package, which nobody edits, looked at once."""
+
+    def write(folder: Path) -> None:
+        (folder / "frame").write_text(_frame(packaged.path, apart_from))
+
+    key = content_key([_FRAME_RECIPE, packaged.fingerprint, *apart_from])
+    return (cache.entry(f"frames/{key}", write) / "frame").read_text()
 
 
 def unpacked(package: str, cache: Cache) -> SourceTree | None:

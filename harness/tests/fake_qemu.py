@@ -324,7 +324,7 @@ class Machine:
             self.leaks += leak_report("lab_canary_leak")
         if "echo clear" in command:
             self.leaks = ""
-        if "echo scan" in command and not reply.output:
+        if ("echo scan" in command or command == "cat /run/kmemleak") and not reply.output:
             reply = replace(reply, output=self.boot.leaks + self.leaks)
         if "sysrq-trigger" in command:
             self.say("[    3.000000] sysrq: Show Blocked State\n")

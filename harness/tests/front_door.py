@@ -19,6 +19,8 @@ if __name__ == "__main__":
     with (
         mock.patch.object(host, "project_folder", return_value=Path(os.environ[VARIABLE])),
         # Saves the boot of the canary guest.
+        mock.patch.object(Lab, "provoke_canaries"),
+        mock.patch.object(Lab, "expect_canaries"),
         mock.patch.object(Lab, "canary_trouble", return_value=""),
     ):
         cli.main()

@@ -131,6 +131,18 @@ def test_a_fix_is_proven_and_the_document_says_so(harness: Callable[..., Any]) -
     assert document["session"]["canaries_seen"] is True
 
 
+def test_restoring_is_faster_than_booting_and_an_edit_is_compiled(harness: Callable[..., Any], project: Path) -> None:
+    names = ["cold_boot_to_ssh", "warm_restore_to_ssh", "variant_rebuild", "edit_to_verdict"]
+    finished = harness("bench", *names, "--repeat", "1", "--json")
+    assert finished.returncode == 0, finished.stderr
+    medians = {figure["name"]: figure["median"] for figure in json.loads(finished.stdout)["figures"]}
+    assert list(medians) == names
+    assert medians["warm_restore_to_ssh"] < medians["cold_boot_to_ssh"] < medians["edit_to_verdict"]
+    assert "building kernel" not in finished.stderr
+    said = (project / "runs/latest/edit_to_verdict-1/output.log").read_text()
+    assert "building modules of debian-6.1 ..." in said and "pass" in said
+
+
 def test_a_report_about_another_function_is_a_wrong_signature(harness: Callable[..., Any], project: Path) -> None:
     file = project / "testcases/fixes/volume-use-after-free/fix.yaml"
     _edit(file, "use-after-free Read in fscache_withdraw_volume", "use-after-free Read in erofs_read_folio")

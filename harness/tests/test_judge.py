@@ -10,7 +10,7 @@ import pytest
 
 from harness.errors import LabError, UserError
 from harness.guest import CommandFailed, CommandOverdue, GuestStopped
-from harness.judge import CaseSkipped, can_still_be_asked, decide, names, write_evidence, write_findings
+from harness.judge import CaseSkipped, SessionVoid, can_still_be_asked, decide, names, write_evidence, write_findings
 from harness.model import Finding, FindingKind, Frame, Outcome
 from harness.tests.records import finding, result
 
@@ -28,6 +28,7 @@ IGNORED = finding("boring", FindingKind.OTHER, suppressed=True)
         (None, [], None, Outcome.PASS, ""),
         (None, [IGNORED], None, Outcome.PASS, ""),
         (None, [KASAN], None, Outcome.CRASH, KASAN.title),
+        (SessionVoid("no canaries"), [KASAN], None, Outcome.LAB_ERROR, "no canaries"),
         (None, [LEAK], None, Outcome.LEAK, LEAK.title),
         (None, [LEAK, LEAK, OTHER_LEAK], None, Outcome.LEAK, f"{LEAK.title}; {OTHER_LEAK.title}"),
         (None, [HUNG], None, Outcome.HANG, HUNG.title),

@@ -36,6 +36,7 @@ from harness.tests.fake_qemu import (
     kasan_report,
     leak_report,
 )
+from harness.tests.processes import holds, is_running
 from harness.vm import Accelerator, VirtualMachine
 
 JOB = Job(f"testcases/fixes/{FIX}/test_lost_put.py::test_it", KERNEL)
@@ -350,7 +351,47 @@ class TestCanaries:
         assert {result.outcome for result in results} == {Outcome.LAB_ERROR}
         assert "canary not seen: lab_canary_use_after_free, lab_canary_leak" in results[0].message
         assert lab.session().canaries_seen is False
-        assert len(qemu.pids()) == 1
+        # The first case was under way when it became known.
+        assert len(qemu.pids()) == 2
+
+    def test_they_are_looked_for_while_the_first_case_is_under_way(self, lab: Lab, qemu: FakeQemu) -> None:
+        pending = []
+        results = [
+            run_job(lab, JOB, case_folder(lab.folder, JOB), lambda _: pending.append(lab.session().canaries_seen))
+            for _ in range(2)
+        ]
+        assert {result.outcome for result in results} == {Outcome.PASS}
+        assert pending == [None, True]
+        assert len(qemu.pids()) == 3
+        assert not is_running(qemu.pids()[0])
+
+    def test_a_first_case_that_crashes_counts_only_with_them(self, lab: Lab, qemu: FakeQemu) -> None:
+        dies = Boot(replies=(Reply("^workload$", then=Then.PANIC),))
+        qemu.play(Boot(sees_canaries=False), dies)
+
+        def work(guest: Guest) -> None:
+            guest.run("workload")
+
+        result = run_job(lab, JOB, case_folder(lab.folder, JOB), work)
+        assert (result.outcome, lab.session().canaries_seen) == (Outcome.LAB_ERROR, False)
+
+    def test_a_case_that_does_not_come_up_counts_only_with_them(self, lab: Lab, qemu: FakeQemu) -> None:
+        qemu.play(Boot(sees_canaries=False), Boot(Start.PANICS))
+        result = run_job(lab, JOB, case_folder(lab.folder, JOB), lambda _: None)
+        assert "the session is void" in result.message
+
+    def test_a_session_that_ends_without_asking_leaves_no_guest(self, lab: Lab, qemu: FakeQemu) -> None:
+        lab.provoke_canaries()
+        lab.close()
+        assert holds(lambda: not is_running(qemu.pids()[0]))
+
+    def test_where_leaks_are_not_looked_for_none_is_made(
+        self, ground: Ground, tmp_path: Path, qemu: FakeQemu
+    ) -> None:
+        settings = Settings(ground.project, ground.cache, kernel=KERNEL, cold=True, kmemleak=False)
+        qemu.play(Boot(replies=(Reply("lab_canary/leak|scan", then=Then.PANIC),)))
+        with Lab(settings, _folder(tmp_path / "other")) as lab:
+            assert lab.canary_trouble() == ""
 
     def test_a_kernel_with_lockdep_has_a_canary_more(
         self, lab: Lab, qemu: FakeQemu, monkeypatch: pytest.MonkeyPatch

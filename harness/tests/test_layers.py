@@ -10,9 +10,9 @@ from pathlib import Path
 import pytest
 
 PACKAGE = Path(__file__).parents[1]
-FRONT_DOORS = {"cli", "bisect_cli", "campaign", "pytest_plugin"}
+FRONT_DOORS = {"__main__", "cli", "bench_cli", "bisect_cli", "campaign", "pytest_plugin"}
 #: They know nothing of processes, guests and the disk but what they are handed.
-PURE = {"kconfig", "spec", "stats", "klog", "report", "suppressions", "typed_json"} | {
+PURE = {"kconfig", "figures", "spec", "stats", "klog", "report", "suppressions", "typed_json"} | {
     f"bisect_{part}" for part in ("history", "search", "records", "report", "config")
 }
 #: What people do with results knows nothing of how a guest is run.

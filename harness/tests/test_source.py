@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import shutil
 import subprocess
 from collections.abc import Callable
 from pathlib import Path
@@ -96,6 +97,38 @@ class TestWorkingTree:
     def test_a_tree_that_does_not_exist_is_refused(self, tmp_path: Path, cache: Cache) -> None:
         with pytest.raises(UserError, match="is not a kernel source tree"):
             self.fingerprint(tmp_path / "nowhere", cache)
+
+
+class TestCopyOfAPackage:
+    @pytest.fixture
+    def copy(self, tmp_path: Path, packaged_sources: Path, archive: Path, cache: Cache) -> Path:
+        """The user's copy of an unpacked package."""
+        shutil.copy2(archive, packaged_sources)
+        return shutil.copytree(packaged(cache).path, tmp_path / "copy", symlinks=True)
+
+    def resolve(self, copy: Path, cache: Cache) -> source.SourceTree:
+        wanted = KernelSource(SourceKind.TREE, str(copy), package=PACKAGE)
+        return source.resolve(wanted, cache, ("fs/cachefiles",))
+
+    def test_it_uses_the_kernel_of_the_package_and_its_own_modules(self, copy: Path, cache: Cache) -> None:
+        edit(copy / "fs/cachefiles/cache.c", "int edited;\n")
+        resolved = self.resolve(copy, cache)
+        assert (resolved.path, resolved.fingerprint) == (packaged(cache).path, packaged(cache).fingerprint)
+        assert resolved.module_folder("fs/cachefiles") == copy / "fs/cachefiles"
+
+    def test_an_edit_elsewhere_makes_it_a_tree_of_its_own(self, copy: Path, cache: Cache) -> None:
+        edit(copy / "mm/slab.c", "int slab_two;\n")
+        resolved = self.resolve(copy, cache)
+        assert (resolved.path, resolved.modules, resolved.owned) == (copy, None, False)
+
+    def test_so_does_a_file_that_is_missing(self, copy: Path, cache: Cache) -> None:
+        (copy / "mm/slab.c").unlink()
+        assert self.resolve(copy, cache).path == copy
+
+    def test_two_trees_of_their_own_never_share_a_kernel(self, copy: Path, cache: Cache, tmp_path: Path) -> None:
+        (copy / "mm/slab.c").unlink()
+        other = shutil.copytree(copy, tmp_path / "other", symlinks=True)
+        assert self.resolve(copy, cache).fingerprint != self.resolve(other, cache).fingerprint
 
 
 class TestPackage:
