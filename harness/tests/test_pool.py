@@ -27,13 +27,9 @@ from harness.tests.processes import holds, is_running
 @pytest.fixture
 def lab(ground: Ground, tmp_path: Path, qemu: FakeQemu) -> Iterator[Lab]:
     """A lab whose saved machines are its own."""
-    cache = tmp_path / "cache"
-    cache.mkdir(exist_ok=True)
-    for entry in ground.cache.iterdir():
-        if entry.name in ("saved", "locks"):
-            shutil.copytree(entry, cache / entry.name, ignore=shutil.ignore_patterns("restored"))
-    lab = Lab(Settings(ground.project, ground.cache, kernel=KERNEL), tmp_path)
-    with lab:
+    with Lab(Settings(ground.project, ground.cache, kernel=KERNEL), tmp_path) as lab:
+        entry = f"saved/{lab.recipe().key()}"
+        shutil.copytree(ground.cache / entry, tmp_path / "cache" / entry, ignore=shutil.ignore_patterns("restored"))
         yield lab
 
 
