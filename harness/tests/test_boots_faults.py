@@ -54,7 +54,7 @@ def test_it(guest):
             guest.run("echo 1 >/proc/sys/kernel/sysrq; echo m >/proc/sysrq-trigger")
 """
 #: What of the cache is used as it is, because making it again takes minutes.
-SHARED = ("kernels", "sources", "packages", "frames", "accelerator.json", "ccache")
+SHARED = ("kernels", "sources", "packages", "frames", "modules", "accelerator.json", "ccache")
 
 
 @pytest.fixture(scope="module")
