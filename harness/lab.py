@@ -24,7 +24,7 @@ from pathlib import Path
 import harness
 from harness import accel, build, host, judge, klog, modules, spec, suppressions
 from harness.bringup import GuestMaker, NeverBooted, Recipe
-from harness.cache import Cache, digests_of
+from harness.cache import Cache, digests_of, disk_trouble
 from harness.deadline import Deadline
 from harness.errors import HarnessError, LabError
 from harness.guest import CommandOverdue, Guest, GuestStopped
@@ -592,7 +592,10 @@ class CaseRun:
             boot_attempts=attempts,
             start=self._ready.start if self._ready else "",
         )
-        judge.write_evidence(self._folder, self.result)
+        try:
+            judge.write_evidence(self._folder, self.result)
+        except OSError as error:
+            raise disk_trouble(error, self._folder) from error
         return self.result
 
     def _explained(self, findings: tuple[Finding, ...]) -> tuple[Finding, ...]:

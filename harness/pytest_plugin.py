@@ -14,7 +14,7 @@ from pathlib import Path
 import pytest
 
 from harness import host, judge, spec
-from harness.errors import UserError
+from harness.errors import HarnessError, LabError, UserError
 from harness.guest import Guest
 from harness.lab import CaseRun, Lab, Settings, case_folder, skipped
 from harness.model import Job, Outcome, Presence, Result
@@ -62,6 +62,8 @@ class LabSession:
         self.collection_errors: list[str] = []
         self.collected: list[str] = []
         self.results: list[Result] = []
+        #: Why a test case has no result; what was asked for was not done then.
+        self.broken: HarnessError | None = None
         self.more_follow = more_follow
         self._more_to_come = False
         self._lab = lab
@@ -213,10 +215,27 @@ def guest(request: pytest.FixtureRequest) -> Iterator[Guest]:
 def pytest_runtest_makereport(
     item: pytest.Item, call: pytest.CallInfo[None]
 ) -> Generator[None, pytest.TestReport, pytest.TestReport]:
-    """Remember why a test case's fixtures failed."""
-    if call.when == "setup" and call.excinfo is not None:
-        item.stash[_SETUP_TROUBLE] = call.excinfo.value
+    """Remember why a test case's fixtures failed, and why it has no result."""
+    if call.excinfo is not None:
+        if call.when == "setup":
+            item.stash[_SETUP_TROUBLE] = call.excinfo.value
+        _remember_if_lost(item, call.excinfo.value)
     return (yield)
+
+
+def _remember_if_lost(item: pytest.Item, error: BaseException) -> None:
+    """A test case that ends without a result must not look as if there had been none."""
+    session = _session(item.config)
+    case = _case_name(item, session.settings.project)
+    if isinstance(error, pytest.skip.Exception | KeyboardInterrupt) or any(
+        one.case == case for one in session.results
+    ):
+        return
+    if isinstance(error, HarnessError):
+        session.broken = error
+    else:
+        said = f"{type(error).__name__}: {error}"
+        session.broken = LabError(f"{case} ended without a result: {said}", "mend the test case, or its fixtures")
 
 
 @pytest.hookimpl(wrapper=True)
@@ -261,9 +280,12 @@ def run_cases(session: LabSession, selection: Sequence[str]) -> list[Result]:
 
     Raises:
         UserError: the selection matches nothing, or a test file cannot be read.
+        LabError: a test case ended without a result.
         KeyboardInterrupt: somebody pressed Ctrl-C.
     """
     _pytest(session, selection)
+    if session.broken is not None:
+        raise session.broken
     return session.results
 
 

@@ -51,7 +51,8 @@ def test_it(guest):
             while True:
                 fill.write(bytes(4096))
         except OSError:
-            guest.run("echo 1 >/proc/sys/kernel/sysrq; echo m >/proc/sysrq-trigger")
+            pass
+    guest.run("echo well")
 """
 #: What of the cache is used as it is, because making it again takes minutes.
 SHARED = ("kernels", "sources", "packages", "frames", "modules", "accelerator.json", "ccache")

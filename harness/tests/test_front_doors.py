@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import errno
 import json
 import os
 import shutil
@@ -12,11 +13,12 @@ import sys
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
+from unittest import mock
 from xml.etree import ElementTree
 
 import pytest
 
-from harness import host
+from harness import host, judge
 from harness.tests import front_door
 from harness.tests.conftest import Ground
 from harness.tests.fake_project import FIX, KERNEL, TITLE
@@ -106,6 +108,35 @@ class TestRun:
         assert results(here)["session"]["canaries_seen"] is False
         assert results(here)["results"][0]["outcome"] == "lab-error"
         assert [tags for _, tags in junit_cases(here)] == [["error"]]
+
+    @pytest.mark.usefixtures("canaries_seen")
+    def test_a_disk_that_is_full_when_a_case_ends_ends_with_3(
+        self, harness_command: HarnessCommand, here: Path, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        full = OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+        monkeypatch.setattr(judge, "write_evidence", mock.Mock(side_effect=full))
+        ended = self.run(harness_command)
+        assert ended.status == 3
+        assert "no space left on the disk that holds" in ended.errors
+        assert "no space left" in results(here)["trouble"]
+
+    @pytest.mark.parametrize(
+        "text",
+        [
+            "def test_it():\n    assert not 'so'\n",
+            "import pytest\n@pytest.fixture\ndef bad():\n    assert not 'so'\ndef test_it(bad, guest):\n    pass\n",
+            "def test_it(guest, there_is_none_such):\n    pass\n",
+        ],
+    )
+    @pytest.mark.usefixtures("canaries_seen")
+    def test_a_case_that_ends_without_a_result_ends_with_3(
+        self, harness_command: HarnessCommand, here: Path, tmp_path: Path, text: str
+    ) -> None:
+        file = tmp_path / f"test_without_result_{abs(hash(text))}.py"
+        file.write_text(text)
+        ended = harness_command("run", str(file), "--kernel", KERNEL)
+        assert ended.status == 3, ended.output
+        assert "test_it" in ended.errors
 
     @pytest.mark.usefixtures("canaries_seen")
     def test_repeating_until_a_failure_stops_at_it(
