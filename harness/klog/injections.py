@@ -1,0 +1,65 @@
+# SPDX-License-Identifier: GPL-2.0-only
+"""Reads which failures were injected, and where (lib/fault-inject.c, fail_dump(), with ``verbose`` 2)."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Collection, Sequence
+from dataclasses import dataclass
+
+from harness.klog.engine import is_skipped
+from harness.klog.prefix import Line, split_prefix
+from harness.klog.skips import LEAK_ALLOCATORS
+from harness.klog.stack import CALL_TRACE, read_trace
+from harness.model import Frame
+
+_HEADING = "FAULT_INJECTION: forcing a failure."
+_NAME = re.compile(r"name (\w+),")
+_TASK = re.compile(r"PID: (\d+) Comm: (.*?) (?:Not tainted|Tainted)")
+#: The stack of an injection and what stands before it: never longer than this.
+_MOST_LINES = 120
+#: What asks whether to fail, and what allocates for others.
+_BETWEEN = (*LEAK_ALLOCATORS, "should_fail", "fail_dump")
+
+
+@dataclass(frozen=True)
+class Injection:
+    """One failure that was made to happen.
+
+    Attributes:
+        capability: what failed: ``failslab``, ``fail_page_alloc``, ``fail_make_request``, ``fail_function``.
+        pid: of the task that it happened to, None where the log does not say.
+        frames: the stack, innermost first.
+    """
+
+    capability: str
+    pid: int | None
+    frames: tuple[Frame, ...]
+
+    def point(self, modules: Collection[str]) -> Frame | None:
+        """Where it is: the innermost frame in one of some modules, else the innermost that is no allocator's."""
+        reliable = [frame for frame in self.frames if frame.reliable]
+        subject = (frame for frame in reliable if frame.module in modules)
+        others = (frame for frame in reliable if not is_skipped(frame.function, _BETWEEN))
+        return next(subject, None) or next(others, None)
+
+
+def parse_injections(lines: Sequence[str]) -> tuple[Injection, ...]:
+    """The injections that lines of a log tell of, in their order; other messages may be mixed in.
+
+    Args:
+        lines: of a console, with their prefixes.
+    """
+    split = [split_prefix(line.encode("utf-8", "replace")) for line in lines]
+    begins = [number for number, line in enumerate(split) if line.text == _HEADING]
+    return tuple(_injection(split[number : number + _MOST_LINES]) for number in begins)
+
+
+def _injection(lines: Sequence[Line]) -> Injection:
+    own = [line.text for line in lines if line.context == lines[0].context]
+    again = next((number for number, text in enumerate(own[1:], 1) if text == _HEADING), len(own))
+    own = own[:again]
+    names = (match[1] for text in own[:3] if (match := _NAME.match(text)))
+    pids = (int(match[1]) for text in own if (match := _TASK.search(text)))
+    trace = next((number for number, text in enumerate(own) if CALL_TRACE.search(text)), len(own))
+    return Injection(next(names, ""), next(pids, None), read_trace(own[trace + 1 :]))

@@ -1,0 +1,235 @@
+# SPDX-License-Identifier: GPL-2.0-only
+"""One operation with one allocation made to fail, and what it left behind in the guest.
+
+The program ``fail-nth`` of ``testcases/guest/programs`` does the operation; only its own system calls are hit.
+"""
+
+from __future__ import annotations
+
+import json
+import shlex
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from harness.deadline import Deadline
+from harness.guest import CommandOverdue, Guest
+from harness.klog.injections import Injection, parse_injections
+from harness.model import Finding
+from harness.provoke.cache import erofs_image, mount_scratch
+from harness.sweep_operations import Operation
+
+#: How long an iteration may take, before the guest's patience is applied. One takes a second without KVM.
+_SECONDS = 20.0
+#: How long what is left to workers may take, in the guest's time.
+_SETTLING_SECONDS = 10
+_CONSOLE_SECONDS = 10.0
+
+#: Documentation/fault-injection/fault-injection.rst: by default only allocations that may not wait fail, and
+#: pages only in pairs. Failures of kmemleak's own allocations are none of the subject's: they are half of all.
+_SWITCH_ON = """\
+cd /sys/kernel/debug
+echo N >failslab/ignore-gfp-wait
+echo N >fail_page_alloc/ignore-gfp-wait
+echo N >fail_page_alloc/ignore-gfp-highmem
+echo 0 >fail_page_alloc/min-order
+for one in failslab fail_page_alloc; do echo 2 >$one/verbose; done
+for one in /sys/kernel/slab/*/failslab; do echo 1 >$one; done
+for one in /sys/kernel/slab/kmemleak_*/failslab; do echo 0 >$one; done
+echo Y >failslab/cache-filter
+mkdir -p /m /run/sweep
+"""
+
+_TWO_PARTS = """\
+set -e
+folder=$(mktemp -d)
+dd if=/dev/urandom of=$folder/data bs=64k count=4 2>/dev/null
+mkfs.erofs --quiet --chunksize=4096 --blobdev=/tmp/blob /tmp/c.erofs $folder >/dev/null 2>&1
+rm -r $folder
+"""
+
+#: What operations are made of; the first words are the iteration's number and N.
+_FUNCTIONS = """\
+cache=/cache/$1 log=/run/sweep/$1.log control=/run/sweep/$1.control daemon=/run/sweep/daemon
+mkdir -p $cache
+serve() {
+    ondemand-daemon --dir $cache --log $log --control $control --pid-file $daemon --background \\
+        --image a=/tmp/a.erofs --image b=/tmp/b.erofs --image c=/tmp/c.erofs --image blob=/tmp/blob "$@"
+}
+tell() { ondemand-daemon --tell $control "$@" >/dev/null; }
+mount_erofs() { mount -t erofs -o $1 none /m; }
+begin_mount() {
+    seen=$(cat $log)
+    mount_erofs fsid=$1 2>/dev/null &
+    mounting=$!
+}
+# The next event of that kind since begin_mount.
+await() {
+    number=$(echo "$seen" | grep -c "\\"event\\":\\"$1\\"")
+    line=$(ondemand-daemon --await $log $1:$((number + 1)) --timeout 60) || return
+    message=$(field msg_id) offset=$(field off) length=$(field len)
+}
+field() { echo "$line" | sed -n "s/.*\\"$1\\":\\([0-9]*\\).*/\\1/p"; }
+end_mount() {
+    while kill -0 $mounting 2>/dev/null; do tell release all; usleep 5000; done
+    wait $mounting && umount /m
+}
+no_rows() { [ $(cat "$@" | wc -l) = $(($# * 2)) ]; }
+within() {
+    local end=$(($(date +%s) + $1))
+    shift
+    until "$@"; do [ $(date +%s) -lt $end ] || return; usleep 20000; done
+}
+unused_object() {
+    mount_erofs fsid=a && umount /m && within 20 no_rows /proc/fs/fscache/cookies || return
+    set -- $cache/cache/I*/@*/D*
+    object=$1
+}
+reversed() { for one; do echo $one; done | tac; }
+load_modules() { modprobe -a $modules; }
+unload_modules() { for one in $(reversed $modules); do ! [ -d /sys/module/$one ] || rmmod $one || return; done; }
+asleep() { grep -l '^State:.D' /proc/[0-9]*/status 2>/dev/null; }
+"""
+
+#: Twice the operation, with and without injection; then what it left behind.
+_ITERATION = """\
+attempt() {
+    prepare >$said 2>&1 || { echo "broken the preparation fails: $(cat $said)"; return; }
+    result=$(operation $1 2>$said)
+    echo "$2 ${result:-$(cat $said)}"
+    undo >/dev/null 2>&1
+}
+said=/run/sweep/$1.said
+if setup >$said 2>&1; then
+    name=a attempt $2 attempt
+    name=b attempt 0 again
+else
+    echo "broken the set-up fails: $(cat $said)"
+fi
+umount /m 2>/dev/null
+if [ -s "$daemon" ]; then tell exit; rm -f $daemon; fi
+files=$(ls /proc/fs/fscache/caches /proc/fs/fscache/volumes /proc/fs/fscache/cookies 2>/dev/null)
+[ -z "$files" ] || within @SETTLING@ no_rows $files || for one in $files; do
+    tail -n +3 $one | sed "s|^|left a row of $one: |"
+done
+if [ -n "$(asleep)" ] && sleep 1 && before=$(asleep) && sleep 2; then
+    for one in $before; do
+        asleep | grep -q $one && echo "stuck $(sed -n 's/^Name:.//p' $one), waiting in $(head -n 1 ${one%status}stack)"
+    done
+fi
+umount /m 2>/dev/null
+rm -rf $cache
+echo "lab: iteration $1 ended" >/dev/kmsg
+"""
+
+
+@dataclass(frozen=True)
+class Attempt:
+    """What ``fail-nth`` says.
+
+    Attributes:
+        step: the last step that was tested.
+        returned: by its system call.
+        errno: 0 where all steps succeeded.
+        injected: whether a failure was.
+        pid: of the process.
+    """
+
+    step: str
+    returned: int
+    errno: int
+    injected: bool
+    pid: int
+
+
+@dataclass(frozen=True)
+class Seen:
+    """What one iteration showed.
+
+    Attributes:
+        attempt: the operation with injection; None where it never ended.
+        again: the operation without it, afterwards.
+        injections: of the operation's own process.
+        findings: what the kernel log says.
+        problems: everything else that is wrong, a sentence each.
+        overdue: the iteration never ended: the guest is of no use any more.
+    """
+
+    attempt: Attempt | None
+    again: Attempt | None
+    injections: tuple[Injection, ...]
+    findings: tuple[Finding, ...]
+    problems: tuple[str, ...]
+    overdue: CommandOverdue | None = None
+
+
+def switch_on(guest: Guest) -> None:
+    """Prepare a guest for a sweep: what operations work with, and what is allowed to fail."""
+    mount_scratch(guest)
+    for name in ("a", "b"):
+        erofs_image(guest, name)
+    guest.run(_TWO_PARTS)
+    guest.run(_SWITCH_ON)
+    guest.clear_kmemleak()
+
+
+def iterate(guest: Guest, operation: Operation, nth: int, modules: Sequence[str]) -> Seen:
+    """Do an operation with its N-th allocation failing, and once more without.
+
+    Args:
+        guest: that was switched on.
+        operation: what to do.
+        nth: which allocation, counted from 1; 0 for none.
+        modules: names of the modules under test, in an order in which they can be loaded.
+
+    Raises:
+        GuestStopped: the kernel died.
+    """
+    console = guest.console
+    start, known = console.position(), len(console.findings)
+    overdue: CommandOverdue | None = None
+    output = ""
+    try:
+        output = guest.run(f"sh -s {nth} {nth}", timeout=_SECONDS, stdin=script(operation, modules).encode())
+    except CommandOverdue as trouble:
+        overdue = trouble
+    else:
+        console.wait_for(f"lab: iteration {nth} ended", Deadline.after(_CONSOLE_SECONDS * guest.patience), start)
+    console.settle(Deadline.after(_CONSOLE_SECONDS))
+    attempt, again, problems = _read(output)
+    injections = parse_injections(console.lines_from(start))
+    own = tuple(one for one in injections if attempt is None or one.pid == attempt.pid)
+    return Seen(attempt, again, own, console.findings[known:], problems, overdue)
+
+
+def script(operation: Operation, modules: Sequence[str]) -> str:
+    """What the guest's shell runs for one iteration; its words are the iteration's number and N."""
+    parts = {
+        "setup": operation.setup,
+        "prepare": operation.prepare,
+        "undo": operation.undo,
+        "operation": f"fail-nth $1 {operation.steps}",
+    }
+    functions = "".join(f"{name}() {{\n{body}\n}}\n" for name, body in parts.items())
+    settling = _ITERATION.replace("@SETTLING@", str(_SETTLING_SECONDS))
+    return f"modules={shlex.quote(' '.join(modules))}\n{_FUNCTIONS}{functions}{settling}"
+
+
+def _read(output: str) -> tuple[Attempt | None, Attempt | None, tuple[str, ...]]:
+    """The two attempts and what is wrong, out of what the script printed."""
+    attempts: dict[str, Attempt] = {}
+    problems: list[str] = []
+    for line in output.splitlines():
+        word, _, rest = line.partition(" ")
+        if word in ("attempt", "again") and rest.startswith("{"):
+            attempts[word] = Attempt(**json.loads(rest))
+        elif word in ("attempt", "again"):
+            problems.append(f"it cannot be tried: {rest}")
+        else:
+            problems.append(_PROBLEMS.get(word, "").format(rest) or line)
+    again = attempts.get("again")
+    if again is not None and again.errno:
+        problems.append(f"it does not work any more without injection: {again.step} gives errno {again.errno}")
+    return attempts.get("attempt"), again, tuple(problems)
+
+
+_PROBLEMS = {"left": "left behind: {}", "stuck": "stuck in the kernel: {}", "broken": "it cannot be tried: {}"}
