@@ -2,7 +2,7 @@
 """What a sweep can do to the subject: each operation as the shell commands around one call of ``fail-nth``.
 
 The commands run in the guest, with what :mod:`harness.provoke.fail_nth` defines for them: the variables ``cache`` (a
-fresh folder), ``daemon`` (the file with its pid), ``modules`` and ``name`` (the image: ``a``, and ``b`` the second
+folder whose volumes stay, without files) and ``fresh`` (an empty one), ``daemon`` (the file with its pid), ``modules`` and ``name`` (the image: ``a``, and ``b`` the second
 time), and the functions used below.
 """
 
@@ -14,7 +14,7 @@ from harness.errors import UserError
 
 _DEVICE = '"$(cat $daemon)" /dev/cachefiles'
 _ANONYMOUS_FD = '"$(cat $daemon)" "anon_inode:[cachefiles]"'
-_CONFIGURED = 'open /dev/cachefiles , write "dir $cache" , write "tag sweep"'
+_CONFIGURED = 'open /dev/cachefiles , write "dir $fresh" , write "tag sweep"'
 _SERVED = "serve && mount_erofs fsid=a"
 _UMOUNT = "umount /m"
 
@@ -44,7 +44,7 @@ OPERATIONS: tuple[Operation, ...] = (
     Operation(
         "device-open",
         "open the device and configure a cache",
-        'inject , open /dev/cachefiles , write "dir $cache" , write "tag sweep" , write "brun 20%" , '
+        'inject , open /dev/cachefiles , write "dir $fresh" , write "tag sweep" , write "brun 20%" , '
         'write "bcull 15%" , write "bstop 10%" , write "frun 20%" , write "fcull 15%" , write "fstop 10%"',
     ),
     Operation("bind-ondemand", "bind in on-demand mode", f'{_CONFIGURED} , inject , write "bind ondemand"'),
