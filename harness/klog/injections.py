@@ -5,7 +5,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Collection, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from harness.klog.engine import is_skipped
 from harness.klog.prefix import Line, split_prefix
@@ -36,12 +36,15 @@ class Injection:
     pid: int | None
     frames: tuple[Frame, ...]
 
+    def with_frames(self, frames: tuple[Frame, ...]) -> Injection:
+        """The same with another stack, such as one with source lines."""
+        return replace(self, frames=frames)
+
     def point(self, modules: Collection[str]) -> Frame | None:
-        """Where it is: the innermost frame in one of some modules, else the innermost that is no allocator's."""
-        reliable = [frame for frame in self.frames if frame.reliable]
-        subject = (frame for frame in reliable if frame.module in modules)
-        others = (frame for frame in reliable if not is_skipped(frame.function, _BETWEEN))
-        return next(subject, None) or next(others, None)
+        """Where it is: the innermost frame in one of some modules, else the innermost of all; allocators aside."""
+        frames = [one for one in self.frames if one.reliable and not is_skipped(one.function, _BETWEEN)]
+        subject = (frame for frame in frames if frame.module in modules)
+        return next(subject, None) or next(iter(frames), None)
 
 
 def parse_injections(lines: Sequence[str]) -> tuple[Injection, ...]:

@@ -12,7 +12,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from harness.deadline import Deadline
-from harness.guest import CommandOverdue, Guest
+from harness.guest import CommandOverdue, Guest, GuestStopped
 from harness.klog.injections import Injection, parse_injections
 from harness.model import Finding
 from harness.provoke.cache import erofs_image
@@ -114,7 +114,8 @@ files=$(ls /proc/fs/fscache/caches /proc/fs/fscache/volumes /proc/fs/fscache/coo
 done
 if [ -n "$(asleep)" ] && sleep 1 && before=$(asleep) && sleep 2; then
     for one in $before; do
-        asleep | grep -q $one && echo "stuck $(sed -n 's/^Name:.//p' $one), waiting in $(head -n 1 ${one%status}stack)"
+        asleep | grep -q $one || continue
+        echo "stuck $(sed -n 's/^Name:.//p' $one), waiting in $(head -n 1 ${one%status}stack)"
     done
 fi
 umount /m 2>/dev/null
@@ -152,7 +153,7 @@ class Seen:
         injections: of the operation's own process.
         findings: what the kernel log says.
         problems: everything else that is wrong, a sentence each.
-        overdue: the iteration never ended: the guest is of no use any more.
+        trouble: why the guest is of no use any more: the iteration never ended, or the kernel died. None where it is.
     """
 
     attempt: Attempt | None
@@ -160,7 +161,7 @@ class Seen:
     injections: tuple[Injection, ...]
     findings: tuple[Finding, ...]
     problems: tuple[str, ...]
-    overdue: CommandOverdue | None = None
+    trouble: CommandOverdue | GuestStopped | None = None
 
 
 def switch_on(guest: Guest) -> None:
@@ -179,25 +180,38 @@ def iterate(guest: Guest, operation: Operation, nth: int, modules: Sequence[str]
         operation: what to do.
         nth: which allocation, counted from 1; 0 for none.
         modules: names of the modules under test, in an order in which they can be loaded.
-
-    Raises:
-        GuestStopped: the kernel died.
     """
     console = guest.console
     start, known = console.position(), len(console.findings)
-    overdue: CommandOverdue | None = None
+    trouble: CommandOverdue | GuestStopped | None = None
     output = ""
     try:
         output = guest.run(f"sh -s {nth} {nth}", timeout=_SECONDS, stdin=script(operation, modules).encode())
-    except CommandOverdue as trouble:
-        overdue = trouble
+    except (CommandOverdue, GuestStopped) as error:
+        trouble = error
     else:
         console.wait_for(f"lab: iteration {nth} ended", Deadline.after(_CONSOLE_SECONDS * guest.patience), start)
     console.settle(Deadline.after(_CONSOLE_SECONDS))
     attempt, again, problems = _read(output)
     injections = parse_injections(console.lines_from(start))
     own = tuple(one for one in injections if attempt is None or one.pid == attempt.pid)
-    return Seen(attempt, again, own, console.findings[known:], problems, overdue)
+    return Seen(attempt, again, own, console.findings[known:], problems, trouble)
+
+
+def unload(guest: Guest, modules: Sequence[str]) -> None:
+    """Unload the modules under test: something still refers to them, or to objects of theirs, if that fails.
+
+    Args:
+        guest: in which nothing uses them.
+        modules: their names, in an order in which they can be loaded.
+
+    Raises:
+        AssertionError: it fails.
+    """
+    result = guest.try_run(
+        "sh -s 0 0", stdin=f"modules={shlex.quote(' '.join(modules))}\n{_FUNCTIONS}unload_modules".encode()
+    )
+    assert result.status == 0, f"the modules cannot be unloaded: {result.errors.strip()}"
 
 
 def script(operation: Operation, modules: Sequence[str]) -> str:
@@ -210,7 +224,11 @@ def script(operation: Operation, modules: Sequence[str]) -> str:
     }
     functions = "".join(f"{name}() {{\n{body}\n}}\n" for name, body in parts.items())
     settling = _ITERATION.replace("@SETTLING@", str(_SETTLING_SECONDS))
-    return f"modules={shlex.quote(' '.join(modules))}\n{_FUNCTIONS}{functions}{settling}"
+    return f"{_functions(modules)}{functions}{settling}"
+
+
+def _functions(modules: Sequence[str]) -> str:
+    return f"modules={shlex.quote(' '.join(modules))}\n{_FUNCTIONS}"
 
 
 def _read(output: str) -> tuple[Attempt | None, Attempt | None, tuple[str, ...]]:
