@@ -2,9 +2,9 @@
 """What a sweep can do to the subject: each operation as the shell commands around one call of ``fail-nth``.
 
 The commands run in the guest, with the functions that :mod:`harness.provoke.fail_nth` defines for them, and these
-variables: ``cache`` is a folder whose volumes stay from one iteration to the next, without their files; ``fresh`` is an
-empty one; ``daemon`` the file with the daemon's pid; ``modules`` those under test; ``name`` the image, ``a`` at first
-and ``b`` for the second time.
+variables: ``cache`` is a folder whose volumes stay from one iteration to the next, without their files; ``fresh`` is
+an empty one; ``daemon`` the file with the daemon's pid; ``modules`` those under test; ``name`` the image, ``a`` at
+first and ``b`` for the second time.
 """
 
 from __future__ import annotations

@@ -1,5 +1,8 @@
 # SPDX-License-Identifier: GPL-2.0-only
-"""Reads which failures were injected, and where (lib/fault-inject.c, fail_dump(), with ``verbose`` 2)."""
+"""Reads what a sweep asks the kernel to print: failures that were injected, and tasks that are blocked.
+
+Sources: lib/fault-inject.c, fail_dump(), with ``verbose`` 2; kernel/sched/core.c, sched_show_task().
+"""
 
 from __future__ import annotations
 
@@ -16,6 +19,7 @@ from harness.model import Frame
 _HEADING = "FAULT_INJECTION: forcing a failure."
 _NAME = re.compile(r"name (\w+),")
 _TASK = re.compile(r"PID: (\d+) Comm: (.*?) (?:Not tainted|Tainted)")
+_BLOCKED = re.compile(r"task:(.*?) +state:D .*?\bpid:(\d+)")
 #: The stack of an injection and what stands before it: never longer than this.
 _MOST_LINES = 120
 #: What asks whether to fail, and what allocates for others.
@@ -56,6 +60,17 @@ def parse_injections(lines: Sequence[str]) -> tuple[Injection, ...]:
     split = [split_prefix(line.encode("utf-8", "replace")) for line in lines]
     begins = [number for number, line in enumerate(split) if line.text == _HEADING]
     return tuple(_injection(split[number : number + _MOST_LINES]) for number in begins)
+
+
+def parse_blocked(lines: Sequence[str]) -> dict[int, str]:
+    """Tasks in uninterruptible sleep, out of what SysRq-w prints: pid to name and pid.
+
+    Args:
+        lines: of a console, with their prefixes.
+    """
+    texts = (split_prefix(line.encode("utf-8", "replace")).text for line in lines)
+    blocked = (match for text in texts if (match := _BLOCKED.match(text)))
+    return {int(match[2]): f"{match[1].strip()}/{match[2]}" for match in blocked}
 
 
 def _injection(lines: Sequence[Line]) -> Injection:
