@@ -57,7 +57,7 @@ def interrupted(project: Path) -> Sweep:
         raise UserError(f"{newest}: cannot be read: {error}", "start the sweep anew") from error
     if sweep.finished:
         raise UserError(f"{newest}: this sweep is finished", "start another one: harness sweep --help")
-    return sweep
+    return sweep.without_lab_errors()
 
 
 @dataclass(frozen=True)
@@ -107,7 +107,7 @@ class Sweeper:
     def _with_one_guest(self, operation: Operation, subject: _Subject) -> Result:
         """Go on with an operation in a new guest, until that is used up or the operation is done."""
         question = self.sweep.question
-        number = len(self.sweep.of(operation.name).results) + 1
+        number = self.sweep.of(operation.name).guests + 1
         job = Job(
             f"sweep {operation.name}",
             question.kernel,

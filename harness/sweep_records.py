@@ -106,6 +106,11 @@ class Series:
         return sum(one.injected for one in self.iterations)
 
     @property
+    def guests(self) -> int:
+        """How many guests have done something."""
+        return max((one.guest for one in self.iterations), default=0)
+
+    @property
     def next_nth(self) -> int:
         """The first N that has not been done."""
         return max((one.nth for one in self.iterations), default=0) + 1
@@ -148,10 +153,12 @@ class Series:
             pid = leak.task.rpartition("/")[2]
             if pid.isdigit():
                 of_process.setdefault(int(pid), []).append(leak.title)
-        guest = max((one.guest for one in self.iterations), default=0)
+        iterations = self.iterations
+        if result.outcome is Outcome.LAB_ERROR and iterations and iterations[-1].went_wrong:
+            iterations = iterations[:-1]  # it says nothing about the kernel
         return replace(
             self,
-            iterations=tuple(_blamed(one, of_process) if one.guest == guest else one for one in self.iterations),
+            iterations=tuple(_blamed(one, of_process) if one.guest == self.guests else one for one in iterations),
             results=(*self.results, result),
             seconds=round(self.seconds + seconds, 3),
         )
@@ -218,6 +225,14 @@ class Sweep:
         """The sweep with a series in place of the former one of that operation."""
         known = {one.operation: one for one in self.series} | {series.operation: series}
         return replace(self, series=tuple(known[name] for name in self.question.operations if name in known))
+
+    def without_lab_errors(self) -> Sweep:
+        """The sweep without the guests that say nothing about the kernel, to go on with."""
+        series = tuple(
+            replace(one, results=tuple(each for each in one.results if each.outcome is not Outcome.LAB_ERROR))
+            for one in self.series
+        )
+        return replace(self, series=series)
 
     @property
     def finished(self) -> bool:

@@ -220,9 +220,7 @@ def unload(guest: Guest, modules: Sequence[str]) -> None:
     Raises:
         AssertionError: it fails.
     """
-    result = guest.try_run(
-        "sh -s 0 0", stdin=f"modules={shlex.quote(' '.join(modules))}\n{_FUNCTIONS}unload_modules".encode()
-    )
+    result = guest.try_run("sh -s unload", stdin=f"{_functions(modules)}unload_modules\n".encode())
     assert result.status == 0, f"the modules cannot be unloaded: {result.errors.strip()}"
 
 
