@@ -126,7 +126,7 @@ class Sweeper:
 
                 trouble: BaseException | None = None
                 try:
-                    fail_nth.switch_on(guest)
+                    fail_nth.switch_on(guest, operation)
                     trouble = self._series(operation.name, number, iterate, subject)
                 except Exception as error:
                     trouble = error

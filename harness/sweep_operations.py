@@ -31,6 +31,8 @@ class Operation:
         prepare: the same, anew for each of the two times the operation is done.
         undo: after each of the two times, whether it succeeded or not.
         says: one phrase for people.
+        worker: a kernel function whose allocations fail instead of those of the steps: what workers do for the
+            operation, from its first step to the end of ``undo``. Empty for the steps.
     """
 
     name: str
@@ -39,6 +41,7 @@ class Operation:
     setup: str = "true"
     prepare: str = "true"
     undo: str = "true"
+    worker: str = ""
 
 
 OPERATIONS: tuple[Operation, ...] = (
@@ -111,7 +114,7 @@ OPERATIONS: tuple[Operation, ...] = (
         "read a file whose data is not there yet",
         "inject , view /m/data , read 65536",
         setup=_SERVED,
-        prepare="echo 3 >/proc/sys/vm/drop_caches",
+        prepare="drop_caches",
     ),
     Operation("remount", "remount", "inject , remount /m fsid=a", setup=_SERVED),
     Operation(
@@ -127,19 +130,54 @@ OPERATIONS: tuple[Operation, ...] = (
         "the daemon has a file removed",
         f'chdir ${{object%/*}} , borrow {_DEVICE} , inject , write "cull ${{object##*/}}"',
         setup="serve",
-        prepare="unused_object",
+        prepare="unused_object && drop_caches",
     ),
     Operation(
         "inuse",
         "the daemon asks whether a file is in use",
         f'chdir ${{object%/*}} , borrow {_DEVICE} , inject , write "inuse ${{object##*/}}"',
         setup="serve",
-        prepare="unused_object",
+        prepare="unused_object && drop_caches",
     ),
     Operation(
         "unbind",
         "close the device of a cache",
         f'{_CONFIGURED} , write "bind ondemand" , inject , close',
+    ),
+    Operation(
+        "worker-volume",
+        "a worker makes a volume, for a mount",
+        "inject , mount erofs /m fsid=a",
+        # The last of the 256 folders is not there, so that one is made; the others are made alike.
+        setup="serve && drop_caches",
+        prepare="rm -rf $cache/cache/I*/@ff",
+        undo=_UMOUNT,
+        worker="fscache_create_volume_work",
+    ),
+    Operation(
+        "worker-cookie",
+        "workers make a cookie's file and let go of it, for a mount and its end",
+        "inject , mount erofs /m fsid=a",
+        setup="serve",
+        undo="umount /m; within 20 no_rows /proc/fs/fscache/cookies",
+        worker="fscache_cookie_worker",
+    ),
+    Operation(
+        "worker-cookie-again",
+        "the same with a file that is there",
+        "inject , mount erofs /m fsid=a",
+        setup="serve && unused_object",
+        prepare="drop_caches",
+        undo="umount /m; within 20 no_rows /proc/fs/fscache/cookies",
+        worker="fscache_cookie_worker",
+    ),
+    Operation(
+        "worker-reopen",
+        "a worker has an object opened anew whose anonymous fd was closed",
+        "inject , view /m/data , read 65536",
+        setup=_SERVED,
+        prepare="drop_caches && tell close-fd all",
+        worker="ondemand_object_worker",
     ),
     Operation(
         "module-load",

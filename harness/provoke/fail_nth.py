@@ -9,7 +9,7 @@ from __future__ import annotations
 import json
 import shlex
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from harness.deadline import Deadline
 from harness.guest import CommandOverdue, Guest, GuestStopped
@@ -18,6 +18,8 @@ from harness.model import Finding
 from harness.provoke.cache import erofs_image
 from harness.sweep_operations import Operation
 
+#: testcases/guest/modules/lab_fail_nth.c
+_WORKERS = "/sys/kernel/debug/lab_fail_nth"
 #: How long an iteration may take, before the guest's patience is applied. One takes a second without KVM.
 _SECONDS = 20.0
 #: How long what is left to workers may take, in the guest's time.
@@ -88,18 +90,24 @@ unused_object() {
     set -- $cache/cache/I*/@*/D*
     object=$1
 }
+drop_caches() { echo 3 >/proc/sys/vm/drop_caches; }
 reversed() { for one; do echo $one; done | tac; }
 load_modules() { modprobe -a $modules; }
-unload_modules() { for one in $(reversed $modules); do ! [ -d /sys/module/$one ] || rmmod $one || return; done; }
+unload_modules() {
+    [ ! -d /sys/kernel/debug/lab_fail_nth ] || echo >/sys/kernel/debug/lab_fail_nth/function
+    for one in $(reversed $modules); do ! [ -d /sys/module/$one ] || rmmod $one || return; done
+}
 """
 
 #: Twice the operation, with and without injection; then what it left behind.
 _ITERATION = """\
 attempt() {
     prepare >$said 2>&1 || { echo "broken the preparation fails: $(cat $said)"; return; }
+    [ -z "$worker" ] || echo $1 >$workers/nth
     result=$(operation $1 2>$said)
     echo "$2 ${result:-$(cat $said)}"
     undo >/dev/null 2>&1
+    [ -z "$worker" ] || { echo "worker $(cat $workers/state)"; echo 0 >$workers/nth; }
 }
 said=/run/sweep/$1.said
 if setup >$said 2>&1; then
@@ -164,11 +172,19 @@ class Seen:
     trouble: CommandOverdue | GuestStopped | None = None
 
 
-def switch_on(guest: Guest) -> None:
-    """Prepare a guest for a sweep: what operations work with, and what is allowed to fail."""
+def switch_on(guest: Guest, operation: Operation) -> None:
+    """Prepare a guest for a sweep: what operations work with, and what is allowed to fail.
+
+    Args:
+        guest: with the modules under test.
+        operation: what is going to be swept.
+    """
     for name in ("a", "b"):
         erofs_image(guest, name)
     guest.run(f"set -e\n{_TWO_PARTS}{_SWITCH_ON}")
+    if operation.worker:
+        guest.load_lab_module("lab_fail_nth")
+        guest.run(f"echo {operation.worker} >{_WORKERS}/function")
     guest.clear_kmemleak()
 
 
@@ -192,13 +208,14 @@ def iterate(guest: Guest, operation: Operation, nth: int, modules: Sequence[str]
     else:
         console.wait_for(_ENDED.format(nth), Deadline.after(_CONSOLE_SECONDS * guest.patience), start)
     console.settle(Deadline.after(_CONSOLE_SECONDS))
-    attempt, again, problems = _read(output)
+    said = _read(output)
     lines = console.lines_from(start)
+    problems = said.problems
     if trouble is None and (blocked := parse_blocked(lines)):
         problems += _still_blocked(guest, blocked)
-    injections = parse_injections(lines)
-    own = tuple(one for one in injections if attempt is None or one.pid == attempt.pid)
-    return Seen(attempt, again, own, console.findings[known:], problems, trouble)
+    pids = [said.worker, said.attempt.pid] if said.attempt is not None else []
+    injections = tuple(one for one in parse_injections(lines) if not pids or one.pid in pids)
+    return Seen(said.attempt, said.again, injections, console.findings[known:], problems, trouble)
 
 
 def _still_blocked(guest: Guest, blocked: Mapping[int, str]) -> tuple[str, ...]:
@@ -230,33 +247,53 @@ def script(operation: Operation, modules: Sequence[str]) -> str:
         "setup": operation.setup,
         "prepare": operation.prepare,
         "undo": operation.undo,
-        "operation": f"fail-nth $1 {operation.steps}",
+        "operation": f"fail-nth {'0' if operation.worker else '$1'} {operation.steps}",
     }
     functions = "".join(f"{name}() {{\n{body}\n}}\n" for name, body in parts.items())
     settling = _ITERATION.replace("@SETTLING@", str(_SETTLING_SECONDS)).replace("@ENDED@", _ENDED.format("$1"))
-    return f"{_functions(modules)}{functions}{settling}"
+    worker = f"worker={operation.worker} workers={_WORKERS}\n"
+    return f"{_functions(modules)}{worker}{functions}{settling}"
 
 
 def _functions(modules: Sequence[str]) -> str:
     return f"modules={shlex.quote(' '.join(modules))}\n{_FUNCTIONS}"
 
 
-def _read(output: str) -> tuple[Attempt | None, Attempt | None, tuple[str, ...]]:
-    """The two attempts and what is wrong, out of what the script printed."""
+@dataclass(frozen=True)
+class _Output:
+    """What the script printed.
+
+    Attributes:
+        attempt, again: as in :class:`Seen`.
+        worker: the worker that the failure happened to, None for none.
+        problems: what is wrong, a sentence each.
+    """
+
+    attempt: Attempt | None
+    again: Attempt | None
+    worker: int | None
+    problems: tuple[str, ...]
+
+
+def _read(output: str) -> _Output:
     attempts: dict[str, Attempt] = {}
+    workers: list[int | None] = []
     problems: list[str] = []
     for line in output.splitlines():
         word, _, rest = line.partition(" ")
         if word in ("attempt", "again") and rest.startswith("{"):
             attempts[word] = Attempt(**json.loads(rest))
-        elif word in ("attempt", "again"):
-            problems.append(f"it cannot be tried: {rest}")
+        elif word == "worker" and rest.startswith("{"):
+            state = json.loads(rest)
+            workers.append(state["pid"] if state["injected"] else None)
         else:
-            problems.append(_PROBLEMS.get(word, "").format(rest) or line)
-    again = attempts.get("again")
+            problems.append(_PROBLEMS.get(word, "it cannot be tried: {}").format(rest or line))
+    attempt, again = attempts.get("attempt"), attempts.get("again")
+    if attempt is not None and workers:
+        attempt = replace(attempt, injected=workers[0] is not None)
     if again is not None and again.errno:
         problems.append(f"it does not work any more without injection: {again.step} gives errno {again.errno}")
-    return attempts.get("attempt"), again, tuple(problems)
+    return _Output(attempt, again, workers[0] if workers else None, tuple(problems))
 
 
-_PROBLEMS = {"left": "left behind: {}", "broken": "it cannot be tried: {}"}
+_PROBLEMS = {"left": "left behind: {}"}

@@ -132,6 +132,17 @@ def quiet(*numbers: int) -> tuple[Reply, ...]:
     return tuple(attempt(number, injected=False, errno=0) for number in numbers)
 
 
+INJECTION = """\
+[    1.000000][  T{pid}] FAULT_INJECTION: forcing a failure.
+[    1.000000][  T{pid}] name failslab, interval 1, probability 0, space 0, times 1
+[    1.000001][  T{pid}] CPU: 0 PID: {pid} Comm: kworker/u4:2 Not tainted 6.1.0-fake #1
+[    1.000002][  T{pid}] Call Trace:
+[    1.000003][  T{pid}]  <TASK>
+[    1.000004][  T{pid}]  should_fail_ex.cold+0x5/0xa
+[    1.000005][  T{pid}]  kmem_cache_alloc+0x3b/0x210
+[    1.000006][  T{pid}]  {function}+0xac/0x3b0
+[    1.000007][  T{pid}]  </TASK>
+"""
 CLEAN = Boot(replies=(*quiet(0, 3, 4), attempt(1), attempt(2)))
 
 
@@ -244,6 +255,22 @@ class TestCommand:
         assert [each["outcome"] for each in one["results"]] == ["leak"]
         blamed = {it["nth"]: it["findings"] for it in one["iterations"] if it["findings"]}
         assert blamed == {2: ["memory leak in cachefiles_add_cache"]}
+
+    def test_where_a_worker_is_hit_its_word_counts(self, swept: Any, qemu: FakeQemu) -> None:
+        hit_one = 'worker {"calls":1,"injected":true,"pid":37}\n'
+        missed_one = 'worker {"calls":1,"injected":false,"pid":0}\n'
+        replies = [attempt(0, injected=False, errno=0, more=missed_one)]
+        replies += [
+            attempt(1, injected=False, errno=0, more=hit_one, log=INJECTION.format(pid=37, function="by_worker"))
+        ]
+        replies += [
+            attempt(2, injected=False, errno=0, more=hit_one, log=INJECTION.format(pid=99, function="by_other"))
+        ]
+        replies += [attempt(n, injected=False, errno=0, more=missed_one) for n in (3, 4)]
+        qemu.play(Boot(replies=tuple(replies)))
+        one = only(swept("worker-cookie", "--kernel", KERNEL, "--json"))
+        assert one["points"] == 2
+        assert [it["place"] for it in one["iterations"]] == ["", "by_worker", "", "", ""]
 
     def test_modules_that_cannot_be_unloaded_fail(self, swept: Any, qemu: FakeQemu) -> None:
         busy = Reply("^sh -s unload$", errors="rmmod: ERROR: Module cachefiles is in use", status=1)
