@@ -17,12 +17,15 @@ from harness.report.terminal import result_line, without_control_characters
 from harness.runs import RunFolder, write_atomically
 from harness.source_lines import located
 from harness.sweep_operations import Operation, chosen
-from harness.sweep_records import Iteration, Question, Series, Sweep, document, grouped, ranges, read
+from harness.sweep_records import NO_FAULT, Fault, Iteration, Question, Series, Sweep, document, grouped, read
 
 #: The file in a run's folder from which a sweep can be resumed.
 RECORD = "sweep.json"
 #: Without these there is nothing to inject, or nobody to say that it is wanted.
 _NEEDED = ("CONFIG_FAILSLAB", "CONFIG_FAIL_PAGE_ALLOC", "CONFIG_FAULT_INJECTION_DEBUG_FS")
+
+#: With it cachefiles lets its own calls of the filesystem fail (Documentation/filesystems/caching/cachefiles.rst).
+_ERROR_INJECTION = "CONFIG_CACHEFILES_ERROR_INJECTION"
 
 
 def checked(lab: Lab, question: Question) -> Question:
@@ -121,13 +124,13 @@ class Sweeper:
             if case.result is None and case.guest is not None:
                 guest = case.guest
 
-                def iterate(nth: int) -> fail_nth.Seen:
-                    return fail_nth.iterate(guest, operation, nth, subject.names)
+                def iterate(fault: Fault) -> fail_nth.Seen:
+                    return fail_nth.iterate(guest, operation, fault, subject.names)
 
                 trouble: BaseException | None = None
                 try:
                     fail_nth.switch_on(guest, operation)
-                    trouble = self._series(operation.name, number, iterate, subject)
+                    trouble = self._series(operation, number, iterate, subject)
                 except Exception as error:
                     trouble = error
                 case.guest.path_counters["points"] = self.sweep.of(operation.name).points
@@ -138,40 +141,46 @@ class Sweeper:
         return case.result
 
     def _series(
-        self, operation: str, guest: int, iterate: Callable[[int], fail_nth.Seen], subject: _Subject
+        self, operation: Operation, guest: int, iterate: Callable[[Fault], fail_nth.Seen], subject: _Subject
     ) -> BaseException | None:
         """Iterate until there is nothing left to fail, or the guest is used up; returns why it is."""
-        series = self.sweep.of(operation)
-        nth = 0
-        while True:
+        series = self.sweep.of(operation.name)
+        errors = self._errors(operation)
+        fault: Fault | None = NO_FAULT
+        while fault is not None:
             started = time.monotonic()
-            seen = iterate(nth)
-            iteration = _iteration(nth, guest, seen, subject, time.monotonic() - started)
+            seen = iterate(fault)
+            iteration = _iteration(fault, guest, seen, subject, time.monotonic() - started)
             series = series.with_iteration(iteration)
             # What does not work without injection is not worth a second guest.
-            done = series.exhausted or (nth == 0 and bool(iteration.went_wrong))
-            series = replace(series, finished=done)
+            hopeless = fault == NO_FAULT and bool(iteration.went_wrong)
+            fault = series.next_fault(errors)
+            series = replace(series, finished=hopeless or fault is None)
             self._keep(series)
             if iteration.went_wrong:
-                say(without_control_characters(_line(operation, iteration)))
+                say(without_control_characters(_line(operation.name, iteration)))
                 return seen.trouble or _failure(iteration)
-            if done:
-                return None
-            nth = series.next_nth
+        return None
+
+    def _errors(self, operation: Operation) -> tuple[str, ...]:
+        """With which errors cachefiles' own calls of the filesystem can fail; none where only workers are hit."""
+        able = self._lab.built.config().get(_ERROR_INJECTION) == "y"
+        return fail_nth.ERRORS if able and not operation.worker else ()
 
     def _keep(self, series: Series) -> None:
         self.sweep = self.sweep.with_series(series)
         write_atomically(self._run.path / RECORD, document(self.sweep, self._lab.session()))
 
 
-def _iteration(nth: int, guest: int, seen: fail_nth.Seen, subject: _Subject, seconds: float) -> Iteration:
+def _iteration(fault: Fault, guest: int, seen: fail_nth.Seen, subject: _Subject, seconds: float) -> Iteration:
     attempt = seen.attempt
     problems = seen.problems
     if seen.trouble is not None:
         problems = (*problems, str(seen.trouble).splitlines()[0])
     capability, place = _place(seen, subject)
     return Iteration(
-        nth=nth,
+        nth=fault.nth,
+        errors=fault.errors,
         guest=guest,
         # One that never came back is known by what the kernel printed.
         injected=attempt.injected if attempt is not None else bool(seen.injections),
@@ -202,19 +211,19 @@ def _failure(iteration: Iteration) -> AssertionError | None:
     """What is wrong apart from the kernel's own reports, which speak for themselves."""
     if not iteration.problems:
         return None
-    number = f"N = {iteration.nth}, at {iteration.place or 'an unknown place'}" if iteration.nth else "no injection"
-    return AssertionError(f"{number}: {'; '.join(iteration.problems)}")
+    where = f", at {iteration.place or 'an unknown place'}" if iteration.nth else ""
+    return AssertionError(f"{iteration.fault}{where}: {'; '.join(iteration.problems)}")
 
 
 def _line(operation: str, iteration: Iteration) -> str:
-    wrong = "; ".join(iteration.went_wrong)
-    return f"{operation}, N = {iteration.nth}, {iteration.place or 'place unknown'}: {iteration.said}: {wrong}"
+    where = f", {iteration.place or 'place unknown'}" if iteration.nth else ""
+    return f"{operation}, {iteration.fault}{where}: {iteration.said}: {'; '.join(iteration.went_wrong)}"
 
 
 def _say_what_was_seen(series: Series) -> None:
     ends = "every allocation failed once" if series.exhausted else "not all of them: see what went wrong"
     say(f"{series.operation}: {series.points} points ({ends}), {series.seconds:.0f} s")
     for group in grouped(series.iterations):
-        line = f"  {group.place}: {group.said} (N = {ranges(group.numbers)})"
+        line = f"  {group.place}: {group.said}{group.where}"
         wrong: Sequence[str] = group.went_wrong
         say(without_control_characters(f"{line}{': ' if wrong else ''}{'; '.join(wrong)}"))

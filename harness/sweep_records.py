@@ -17,6 +17,28 @@ ENOUGH_MISSES = 2
 
 
 @dataclass(frozen=True)
+class Fault:
+    """What is made to fail.
+
+    Attributes:
+        nth: which allocation, counted from 1; 0 for none.
+        errors: with which error all of cachefiles' own calls of the filesystem fail, ``ENOSPC`` for those that write
+            or ``EIO``; empty where they do not.
+    """
+
+    nth: int = 0
+    errors: str = ""
+
+    def __str__(self) -> str:
+        if self.errors:
+            return f"cachefiles' file operations fail with {self.errors}"
+        return f"N = {self.nth}" if self.nth else "no injection"
+
+
+NO_FAULT = Fault()
+
+
+@dataclass(frozen=True)
 class Question:
     """What is swept.
 
@@ -36,12 +58,13 @@ class Question:
 
 @dataclass(frozen=True)
 class Iteration:
-    """An operation done with its N-th allocation failing.
+    """An operation done with something failing.
 
     Attributes:
-        nth: N; 0 for the operation without injection, with which each guest begins.
+        nth: the allocation that fails; 0 for none, with which each guest begins.
+        errors: as in :class:`Fault`.
         guest: which guest of this operation, counted from 1.
-        injected: whether there was an N-th allocation.
+        injected: whether there was such an allocation.
         capability: what failed (``failslab``, ``fail_page_alloc``); empty where the kernel does not say, as for
             allocations that are marked not to warn.
         place: where: ``file:line function``, or the function alone; empty where the kernel does not say.
@@ -56,6 +79,7 @@ class Iteration:
 
     nth: int
     guest: int
+    errors: str = ""
     injected: bool = False
     capability: str = ""
     place: str = ""
@@ -66,6 +90,11 @@ class Iteration:
     findings: tuple[str, ...] = ()
     problems: tuple[str, ...] = ()
     seconds: float = 0.0
+
+    @property
+    def fault(self) -> Fault:
+        """What was made to fail."""
+        return Fault(self.nth, self.errors)
 
     @property
     def went_wrong(self) -> tuple[str, ...]:
@@ -90,7 +119,7 @@ class Series:
         operation: its name.
         iterations: in the order in which they were done.
         results: one for each guest.
-        finished: all allocations have failed once, or the operation does not work at all.
+        finished: everything has failed once, or the operation does not work at all.
         seconds: wall time, booting included.
     """
 
@@ -110,10 +139,16 @@ class Series:
         """How many guests have done something."""
         return max((one.guest for one in self.iterations), default=0)
 
-    @property
-    def next_nth(self) -> int:
-        """The first N that has not been done."""
-        return max((one.nth for one in self.iterations), default=0) + 1
+    def next_fault(self, errors: Sequence[str]) -> Fault | None:
+        """What is to be made to fail next; None where all has been.
+
+        Args:
+            errors: with which errors file operations are to fail, once all allocations have.
+        """
+        if not self.exhausted:
+            return Fault(max((one.nth for one in self.iterations), default=0) + 1)
+        done = {one.errors for one in self.iterations}
+        return next((Fault(errors=error) for error in errors if error not in done), None)
 
     @property
     def exhausted(self) -> bool:
@@ -174,7 +209,7 @@ class Group:
     """Iterations that had the same place and the same end.
 
     Attributes:
-        numbers: their N.
+        numbers: which allocations failed.
         place, said, went_wrong: as in the iterations.
     """
 
@@ -183,13 +218,19 @@ class Group:
     said: str
     went_wrong: tuple[str, ...]
 
+    @property
+    def where(self) -> str:
+        """Their N in brackets; empty for no allocation."""
+        return f" (N = {ranges(self.numbers)})" if any(self.numbers) else ""
+
 
 def grouped(iterations: Iterable[Iteration]) -> tuple[Group, ...]:
     """Iterations with a failure, those alike together, in the order of their first appearance."""
     numbers: dict[tuple[str, str, tuple[str, ...]], list[int]] = {}
     for one in iterations:
-        if one.injected or one.went_wrong:
-            place = one.place or ("the kernel does not say where" if one.injected else "nothing was injected")
+        if one.injected or one.errors or one.went_wrong:
+            unknown = "the kernel does not say where" if one.injected else str(replace(one.fault, nth=0))
+            place = one.place or unknown
             numbers.setdefault((place, one.said, one.went_wrong), []).append(one.nth)
     return tuple(Group(tuple(all_of_them), *key) for key, all_of_them in numbers.items())
 

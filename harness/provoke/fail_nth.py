@@ -10,6 +10,7 @@ import json
 import shlex
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
+from types import MappingProxyType
 
 from harness.deadline import Deadline
 from harness.guest import CommandOverdue, Guest, GuestStopped
@@ -17,7 +18,11 @@ from harness.klog.injections import Injection, parse_blocked, parse_injections
 from harness.model import Finding
 from harness.provoke.cache import erofs_image
 from harness.sweep_operations import Operation
+from harness.sweep_records import Fault
 
+#: fs/cachefiles/error_inject.c: what is written to its file, by the error that follows.
+_ERROR_STATES = MappingProxyType({"ENOSPC": 1, "EIO": 2})
+ERRORS = tuple(_ERROR_STATES)
 #: testcases/guest/modules/lab_fail_nth.c
 _WORKERS = "/sys/kernel/debug/lab_fail_nth"
 #: How long an iteration may take, before the guest's patience is applied. One takes a second without KVM.
@@ -52,7 +57,7 @@ mkfs.erofs --quiet --chunksize=4096 --blobdev=/tmp/blob /tmp/c.erofs $folder >/d
 rm -r $folder
 """
 
-#: What operations are made of; the first words are the iteration's number and N.
+#: What operations are made of; the words are the iteration's name, N and cachefiles' error_injection.
 _FUNCTIONS = """\
 cache=/cache/shared fresh=/cache/$1
 log=/run/sweep/$1.log control=/run/sweep/$1.control daemon=/run/sweep/daemon
@@ -104,15 +109,19 @@ _ITERATION = """\
 attempt() {
     prepare >$said 2>&1 || { echo "broken the preparation fails: $(cat $said)"; return; }
     [ -z "$worker" ] || echo $1 >$workers/nth
+    [ -z "$errors" ] || echo $errors >/proc/sys/cachefiles/error_injection 2>/dev/null
     result=$(operation $1 2>$said)
     echo "$2 ${result:-$(cat $said)}"
     undo >/dev/null 2>&1
     [ -z "$worker" ] || { echo "worker $(cat $workers/state)"; echo 0 >$workers/nth; }
+    [ -z "$errors" ] || echo 0 >/proc/sys/cachefiles/error_injection 2>/dev/null
 }
+errors=${3-}
 said=/run/sweep/$1.said
 if setup >$said 2>&1; then
     name=a attempt $2 attempt
-    name=b attempt 0 again
+    # A cache whose filesystem has failed is dead, and has to be bound anew: the next iteration does that.
+    [ "$errors" ] || name=b attempt 0 again
 else
     echo "broken the set-up fails: $(cat $said)"
 fi
@@ -188,25 +197,27 @@ def switch_on(guest: Guest, operation: Operation) -> None:
     guest.clear_kmemleak()
 
 
-def iterate(guest: Guest, operation: Operation, nth: int, modules: Sequence[str]) -> Seen:
-    """Do an operation with its N-th allocation failing, and once more without.
+def iterate(guest: Guest, operation: Operation, fault: Fault, modules: Sequence[str]) -> Seen:
+    """Do an operation with something failing, and once more without.
 
     Args:
         guest: that was switched on.
         operation: what to do.
-        nth: which allocation, counted from 1; 0 for none.
+        fault: what fails.
         modules: names of the modules under test, in an order in which they can be loaded.
     """
+    name = fault.errors or str(fault.nth)
+    words = f"sh -s {name} {fault.nth}" + (f" {_ERROR_STATES[fault.errors]}" if fault.errors else "")
     console = guest.console
     start, known = console.position(), len(console.findings)
     trouble: CommandOverdue | GuestStopped | None = None
     output = ""
     try:
-        output = guest.run(f"sh -s {nth} {nth}", timeout=_SECONDS, stdin=script(operation, modules).encode())
+        output = guest.run(words, timeout=_SECONDS, stdin=script(operation, modules).encode())
     except (CommandOverdue, GuestStopped) as error:
         trouble = error
     else:
-        console.wait_for(_ENDED.format(nth), Deadline.after(_CONSOLE_SECONDS * guest.patience), start)
+        console.wait_for(_ENDED.format(name), Deadline.after(_CONSOLE_SECONDS * guest.patience), start)
     console.settle(Deadline.after(_CONSOLE_SECONDS))
     said = _read(output)
     lines = console.lines_from(start)
@@ -242,7 +253,7 @@ def unload(guest: Guest, modules: Sequence[str]) -> None:
 
 
 def script(operation: Operation, modules: Sequence[str]) -> str:
-    """What the guest's shell runs for one iteration; its words are the iteration's number and N."""
+    """What the guest's shell runs for one iteration; its words are those of ``_FUNCTIONS``."""
     parts = {
         "setup": operation.setup,
         "prepare": operation.prepare,

@@ -7,7 +7,7 @@ from rich.table import Table
 
 from harness.model import Outcome
 from harness.report.terminal import coloured, plain
-from harness.sweep_records import Series, Sweep, grouped, ranges
+from harness.sweep_records import Series, Sweep, grouped
 
 
 def sweep_table(sweep: Sweep) -> Table:
@@ -35,7 +35,7 @@ def _worst(series: Series) -> Outcome:
 def _wrongs(series: Series) -> list[str]:
     """What went wrong, with where and at which N; reports that no iteration is to blame for come last."""
     lines = [
-        f"{'; '.join(group.went_wrong)} (N = {ranges(group.numbers)}, {group.place}, {group.said})"
+        f"{'; '.join(group.went_wrong)}: {group.place}, {group.said}{group.where}"
         for group in grouped(series.iterations)
         if group.went_wrong
     ]

@@ -17,7 +17,7 @@ from harness import host, sweep, sweep_records
 from harness.model import FindingKind, Outcome, Session
 from harness.provoke import fail_nth
 from harness.sweep_operations import OPERATIONS, chosen
-from harness.sweep_records import Iteration, Question, Series, Sweep, grouped, ranges
+from harness.sweep_records import Fault, Iteration, Question, Series, Sweep, grouped, ranges
 from harness.tests.conftest import Ground
 from harness.tests.fake_project import FIX, KERNEL
 from harness.tests.fake_qemu import HANGS, PANIC_TITLE, Boot, FakeQemu, Reply, Then, kasan_report, leak_report
@@ -51,8 +51,16 @@ class TestSeries:
 
     def test_points_are_counted_and_the_next_one_is_known_across_guests(self) -> None:
         series = Series(OPERATION, (missed(0), hit(1), hit(2), missed(0, guest=2), hit(3, guest=2)))
-        assert (series.points, series.next_nth) == (3, 4)
-        assert Series(OPERATION).next_nth == 1
+        assert (series.points, series.next_fault(())) == (3, Fault(4))
+        assert Series(OPERATION).next_fault(()) == Fault(1)
+
+    def test_errors_of_the_filesystem_come_after_the_allocations(self) -> None:
+        series = Series(OPERATION, (missed(0), hit(1), missed(2), missed(3)))
+        assert series.next_fault(()) is None
+        assert series.next_fault(("ENOSPC", "EIO")) == Fault(errors="ENOSPC")
+        series = series.with_iteration(Iteration(0, 1, "ENOSPC"))
+        assert series.next_fault(("ENOSPC", "EIO")) == Fault(errors="EIO")
+        assert series.with_iteration(Iteration(0, 2, "EIO")).next_fault(("ENOSPC", "EIO")) is None
 
     def test_a_leak_belongs_to_the_iteration_whose_process_allocated_it(self) -> None:
         leak = finding("memory leak in cachefiles_add_cache", FindingKind.MEMORY_LEAK, task="fail-nth/11")
@@ -271,6 +279,20 @@ class TestCommand:
         one = only(swept("worker-cookie", "--kernel", KERNEL, "--json"))
         assert one["points"] == 2
         assert [it["place"] for it in one["iterations"]] == ["", "by_worker", "", "", ""]
+
+    def test_where_cachefiles_can_fail_by_itself_it_does_so_at_the_end(
+        self, swept: Any, qemu: FakeQemu, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        monkeypatch.setattr(sweep, "_ERROR_INJECTION", "CONFIG_KASAN")
+        bad = Reply(
+            "^sh -s EIO 0 2$", console=kasan_report("cachefiles_read") + "[    2.0] lab: iteration EIO ended\n"
+        )
+        good = Reply("^sh -s ENOSPC 0 1$", console="[    2.000000] lab: iteration ENOSPC ended\n")
+        qemu.play(Boot(replies=(*CLEAN.replies, good, bad)))
+        one = only(swept(OPERATION, "--kernel", KERNEL, "--json"))
+        assert [it["errors"] for it in one["iterations"][-2:]] == ["ENOSPC", "EIO"]
+        assert (one["finished"], one["points"], len(one["results"])) == (True, 2, 1)
+        assert one["iterations"][-1]["findings"] == ["KASAN: use-after-free Read in cachefiles_read"]
 
     def test_modules_that_cannot_be_unloaded_fail(self, swept: Any, qemu: FakeQemu) -> None:
         busy = Reply("^sh -s unload$", errors="rmmod: ERROR: Module cachefiles is in use", status=1)
