@@ -12,13 +12,26 @@ import signal
 import sys
 import traceback
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Annotated
 
 import typer
 
-from harness import __version__, bench_cli, bisect_cli, doctor, host, interactive, parse_command, spec
+from harness import (
+    __version__,
+    bench_cli,
+    bisect_cli,
+    doctor,
+    host,
+    interactive,
+    parse_command,
+    spec,
+    sweep_operations,
+    sweep_records,
+)
 from harness import prove as proving
+from harness import sweep as sweeping
 from harness.campaign import Campaign, Cases, ProofOf
 from harness.errors import HarnessError, UserError
 from harness.lab import Lab, Settings
@@ -29,9 +42,11 @@ from harness.progress import results_console, say
 from harness.recording import recorded
 from harness.report import as_json
 from harness.report.findings import failures_view
+from harness.report.sweep import sweep_table
 from harness.report.terminal import proof_table, result_table
 from harness.runs import RunFolder
 from harness.selection import selected
+from harness.sweep_records import Question, Sweep
 
 #: Exit codes; docs/architecture.md, "Exit codes".
 GOOD, KERNEL_FAILED, IMPOSSIBLE, LAB_BROKE, INTERRUPTED = 0, 1, 2, 3, 130
@@ -222,6 +237,51 @@ def _unproven(proofs: Sequence[Proof]) -> list[Result]:
     """The results of the proofs that failed: where a bug shows only without its fix, nothing did."""
     failed = [proof for proof in proofs if not proof.as_known]
     return [result for proof in failed for result in (proof.with_fix, proof.without_fix) if result is not None]
+
+
+@app.command()
+def sweep(
+    operations: Annotated[list[str] | None, typer.Argument(help="Names of operations. Default: all.")] = None,
+    kernel: KernelOption = _DEFAULT.kernel,
+    tree: TreeOption = None,
+    without: WithoutOption = None,
+    with_: WithOption = None,
+    memory: MemoryOption = _DEFAULT.memory_mib,
+    cold: ColdOption = False,
+    resume: Annotated[bool, typer.Option("--resume", help="Go on with the sweep that was interrupted.")] = False,
+    as_json_: JsonOption = False,
+) -> None:
+    """Let every single allocation of each operation fail once, and look what that breaks.
+
+    An operation is done again and again, each time with the next allocation on its path failing, until none
+    is left. Each time the kernel log, fscache's objects and stuck processes are looked at, and whether the
+    operation still works; leaks at the end. Operations: see docs/sweep.md.
+    """
+    project = host.project_folder()
+    if resume:
+        begun = sweeping.interrupted(project)
+        question = begun.question
+    else:
+        removed, added = _known(project, without), _known(project, with_)
+        question = Question(tuple(operations or ()), kernel, str(tree.absolute()) if tree else "", removed, added)
+        begun = Sweep(question)
+    chosen_tree = Path(question.tree) if question.tree else None
+    settings = _settings(question.kernel, chosen_tree, _DEFAULT.image, _DEFAULT.cpus, memory, cold=cold)
+    sweep_operations.chosen(question.operations)
+    folder = RunFolder(project)
+    lab = Lab(settings, folder.path)
+    with recorded(folder, lab):
+        begun = replace(begun, question=sweeping.checked(lab, question))
+        lab.prepare()
+        done = sweeping.Sweeper(lab, folder, begun).sweep_all()
+    if as_json_:
+        print(sweep_records.document(done, lab.session()), end="")
+    else:
+        console = results_console()
+        console.print(sweep_table(done), failures_view(folder.results, console.width))
+    say(f"all points: {folder.path / sweeping.RECORD}")
+    _files(folder)
+    raise typer.Exit(_exit_code(folder.results))
 
 
 @app.command()

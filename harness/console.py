@@ -86,6 +86,11 @@ class ConsoleWatcher:
         with self._changed:
             return len(self._lines)
 
+    def lines_from(self, start: int) -> tuple[str, ...]:
+        """The complete lines from this :meth:`position` on."""
+        with self._changed:
+            return tuple(self._lines[start:])
+
     def wait_for(self, pattern: str, deadline: Deadline, start: int = 0) -> str | None:
         """Wait for a line.
 

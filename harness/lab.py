@@ -498,11 +498,12 @@ class CaseRun:
     def __exit__(self, *_: object) -> None:
         self._cleanup.close()
 
-    def conclude(self, trouble: BaseException | None) -> Result:
+    def conclude(self, trouble: BaseException | None, unload: Callable[[Guest], None] | None = None) -> Result:
         """The work in the guest has ended: look what the kernel says, and decide.
 
         Args:
             trouble: the exception with which the work ended, None where it went well.
+            unload: what to do after the scan for leaks, which needs the modules' symbols; None for nothing.
         """
         assert self.guest is not None
         self._durations[Stage.WORKLOAD] = round(time.monotonic() - self._workload_started, 3)
@@ -522,6 +523,12 @@ class CaseRun:
                     leaks = self.guest.scan_kmemleak()
             except Exception as late_trouble:
                 trouble = trouble or judge.blamed(self.guest, late_trouble)
+        if unload is not None and trouble is None:
+            try:
+                with self._in_stage(Stage.UNLOAD):
+                    unload(self.guest)
+            except Exception as late_trouble:
+                trouble = judge.blamed(self.guest, late_trouble)
         trouble = self._unless_void(trouble)
         if pending and self._more_to_come:
             self._lab.pool.prepare_next()
@@ -655,7 +662,9 @@ def skipped(job: Job, reason: str) -> Result:
 
 def repeat_command(job: Job, settings: Settings) -> str:
     """The shell command that does a job again."""
-    words = ["harness", "run", job.case, "--kernel", job.kernel]
+    # What a sweep does is called by the words after `harness`; everything else is a test case.
+    case = [job.case] if job.case.startswith("sweep ") else ["run", job.case]
+    words = ["harness", *case, "--kernel", job.kernel]
     if settings.tree is not None:
         words += ["--tree", str(settings.tree)]
     if settings.commit:

@@ -25,11 +25,22 @@ def with_source_lines(findings: Iterable[Finding], folders: Sequence[Path]) -> t
         findings: what was read from a log.
         folders: with modules (``*.ko``); where two have a module of the same name, the first one counts.
     """
+    modules = _modules_in(folders)
+    return tuple(_annotated(finding, modules) if modules else finding for finding in findings)
+
+
+def located(frames: Iterable[Frame], folders: Sequence[Path]) -> tuple[Frame, ...]:
+    """The frames of a stack of calls with ``file:line``, and inlined functions; see :func:`with_source_lines`."""
+    modules = _modules_in(folders)
+    return tuple(part for frame in frames for part in _resolved(frame, modules, frozenset()))
+
+
+def _modules_in(folders: Sequence[Path]) -> dict[str, Path]:
     modules: dict[str, Path] = {}
     for folder in folders:
         for file in sorted(folder.glob("*.ko")):
             modules.setdefault(file.stem.replace("-", "_"), file)
-    return tuple(_annotated(finding, modules) if modules else finding for finding in findings)
+    return modules
 
 
 def _annotated(finding: Finding, modules: dict[str, Path]) -> Finding:

@@ -42,12 +42,12 @@ def result_table(results: Sequence[Result]) -> Table:
         table.add_column(column, overflow="fold", justify="right" if column == "seconds" else "left")
     for result in results:
         table.add_row(
-            _plain(result.case.removeprefix("testcases/")),
-            _plain(f"{result.kernel}\n{result.variant}"),
-            _coloured(result.outcome),
+            plain(result.case.removeprefix("testcases/")),
+            plain(f"{result.kernel}\n{result.variant}"),
+            coloured(result.outcome),
             result.stage,
             f"{result.seconds:.1f}",
-            _plain(result.message),
+            plain(result.message),
         )
     return table
 
@@ -59,11 +59,11 @@ def proof_table(proofs: Sequence[Proof]) -> Table:
         table.add_column(column, overflow="fold", justify="right" if column == "seconds" else "left")
     for proof in proofs:
         table.add_row(
-            _plain(f"{proof.fix}\n{proof.commit}"),
-            _plain(proof.kernel),
+            plain(f"{proof.fix}\n{proof.commit}"),
+            plain(proof.kernel),
             _verdict(proof),
-            _plain(_short(proof.with_fix)),
-            _plain(_short(proof.without_fix, proof.seen)),
+            plain(_short(proof.with_fix)),
+            plain(_short(proof.without_fix, proof.seen)),
             f"{proof.seconds:.1f}",
         )
     return table
@@ -80,7 +80,7 @@ def _short(result: Result | None, seen: str = "") -> str:
 def _verdict(proof: Proof) -> str:
     notes = [] if proof.verdict is proof.known is Verdict.PROVEN else [known_note(proof)]
     if proof.earlier:
-        notes.append(f"attempt {len(proof.earlier) + 1}; before: {_plain('; '.join(proof.earlier))}")
+        notes.append(f"attempt {len(proof.earlier) + 1}; before: {plain('; '.join(proof.earlier))}")
     surprising = _COLOURS.get(proof.verdict, "red")
     colour = surprising if not proof.as_known else "green" if proof.verdict is Verdict.PROVEN else "yellow"
     return "\n".join([f"[{colour}]{proof.verdict}[/{colour}]", *notes])
@@ -91,10 +91,12 @@ def known_note(proof: Proof) -> str:
     return "as fix.yaml says" if proof.as_known else f"fix.yaml says {proof.known}"
 
 
-def _coloured(word: Outcome | Verdict) -> str:
+def coloured(word: Outcome | Verdict) -> str:
+    """A word with its colour, as markup."""
     colour = _COLOURS.get(word, "red")
     return f"[{colour}]{word}[/{colour}]"
 
 
-def _plain(text: str) -> str:
+def plain(text: str) -> str:
+    """Text that is not taken for markup."""
     return escape(without_control_characters(text))

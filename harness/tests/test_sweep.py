@@ -1,0 +1,395 @@
+# SPDX-License-Identifier: GPL-2.0-only
+"""``harness sweep``: what follows from iterations, and the command from end to end on a fake QEMU."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import subprocess
+import threading
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from harness import host, sweep, sweep_records
+from harness.model import FindingKind, Outcome, Session
+from harness.provoke import fail_nth
+from harness.sweep_operations import OPERATIONS, chosen
+from harness.sweep_records import Fault, Iteration, Question, Series, Sweep, grouped, ranges
+from harness.tests.conftest import Ground
+from harness.tests.fake_project import FIX, KERNEL
+from harness.tests.fake_qemu import HANGS, PANIC_TITLE, Boot, FakeQemu, Reply, Then, kasan_report, leak_report
+from harness.tests.processes import Ended, HarnessCommand, holds
+from harness.tests.records import finding, result
+
+OPERATION = "mount"
+PLACE = "fs/cachefiles/io.c:133 cachefiles_read"
+
+
+def hit(nth: int, place: str = PLACE, **more: Any) -> Iteration:
+    """An iteration with a failure that the operation survived."""
+    facts = {"step": OPERATION, "returned": -1, "errno": 12, "guest": 1, **more}
+    return Iteration(nth, injected=True, place=place, **facts)
+
+
+def missed(nth: int, **more: Any) -> Iteration:
+    """An iteration in which nothing was left to fail."""
+    return Iteration(nth, **{"step": OPERATION, "guest": 1, **more})
+
+
+class TestSeries:
+    def test_it_is_exhausted_only_when_nothing_failed_twice_in_a_row(self) -> None:
+        control = missed(0)
+        assert not Series(OPERATION, (control, missed(1))).exhausted
+        assert not Series(OPERATION, (control, missed(1), hit(2), missed(3))).exhausted
+        assert Series(OPERATION, (control, missed(1), hit(2), missed(3), missed(4))).exhausted
+
+    def test_what_went_wrong_without_an_injection_is_not_its_end(self) -> None:
+        assert not Series(OPERATION, (missed(1), missed(2, problems=("something was left",)))).exhausted
+
+    def test_points_are_counted_and_the_next_one_is_known_across_guests(self) -> None:
+        series = Series(OPERATION, (missed(0), hit(1), hit(2), missed(0, guest=2), hit(3, guest=2)))
+        assert (series.points, series.next_fault(())) == (3, Fault(4))
+        assert Series(OPERATION).next_fault(()) == Fault(1)
+
+    def test_errors_of_the_filesystem_come_after_the_allocations(self) -> None:
+        series = Series(OPERATION, (missed(0), hit(1), missed(2), missed(3)))
+        assert series.next_fault(()) is None
+        assert series.next_fault(("ENOSPC", "EIO")) == Fault(errors="ENOSPC")
+        series = series.with_iteration(Iteration(0, 1, "ENOSPC"))
+        assert series.next_fault(("ENOSPC", "EIO")) == Fault(errors="EIO")
+        assert series.with_iteration(Iteration(0, 2, "EIO")).next_fault(("ENOSPC", "EIO")) is None
+
+    def test_a_leak_belongs_to_the_iteration_whose_process_allocated_it(self) -> None:
+        leak = finding("memory leak in cachefiles_add_cache", FindingKind.MEMORY_LEAK, task="fail-nth/11")
+        series = Series(OPERATION, (hit(1, pids=(10, 20)), hit(2, pids=(11, 21)), hit(3, pids=(12, 22))))
+        blamed = series.with_result(result(Outcome.LEAK, leak), 1.0)
+        assert [one.findings for one in blamed.iterations] == [(), (leak.title,), ()]
+
+    def test_process_numbers_of_another_guest_are_others(self) -> None:
+        leak = finding("memory leak in cachefiles_add_cache", FindingKind.MEMORY_LEAK, task="fail-nth/11")
+        series = Series(OPERATION, (hit(1, pids=(11, 20)), hit(2, guest=2, pids=(11, 21))))
+        blamed = series.with_result(result(Outcome.LEAK, leak), 1.0)
+        assert [one.findings for one in blamed.iterations] == [(), (leak.title,)]
+
+
+class TestGroups:
+    def test_iterations_alike_stand_together(self) -> None:
+        elsewhere = hit(3, "getname_flags")
+        wrong = hit(4, problems=("it does not work any more",))
+        first, second, third = grouped([missed(0), hit(1), hit(2), elsewhere, wrong, hit(5)])
+        assert (first.numbers, first.place, first.said) == ((1, 2, 5), PLACE, "mount: ENOMEM")
+        assert second.numbers == (3,)
+        assert (third.numbers, third.went_wrong) == ((4,), ("it does not work any more",))
+
+    @pytest.mark.parametrize(
+        ("numbers", "text"), [((1,), "1"), ((1, 2, 3, 7), "1-3, 7"), ((2, 4, 5), "2, 4-5"), ((), "")]
+    )
+    def test_numbers_are_written_as_ranges(self, numbers: tuple[int, ...], text: str) -> None:
+        assert ranges(numbers) == text
+
+
+class TestRecord:
+    def test_a_sweep_is_read_back_as_it_was_written(self) -> None:
+        iterations = (missed(0), hit(1, pids=(1, 2), findings=("a",), problems=("b",)))
+        results = (result(Outcome.CRASH, finding("KASAN: use-after-free Read in foo", FindingKind.KASAN, "foo")),)
+        question = Question(("mount", "cull"), "debian-6.1", "/linux", ("a-fix",), ("b-fix",))
+        known = Sweep(question, (Series("mount", iterations, results, True, 2.5), Series("cull", (missed(0),))))
+        assert sweep_records.read(sweep_records.document(known, Session())) == known
+
+    @pytest.mark.parametrize("text", ["[]", "{}", '{"operations": [{}], "question": {}}', '{"operations": 1}'])
+    def test_anything_else_is_a_value_error(self, text: str) -> None:
+        with pytest.raises(ValueError, match=r"no record of a sweep|operation"):
+            sweep_records.read(text)
+
+    def test_series_keep_the_order_of_the_question(self) -> None:
+        known = Sweep(Question(("mount", "cull"), "k")).with_series(Series("cull")).with_series(Series("mount"))
+        assert [one.operation for one in known.series] == ["mount", "cull"]
+
+
+class TestOperations:
+    def test_each_has_a_name_of_its_own_and_injects_once(self) -> None:
+        assert len({one.name for one in OPERATIONS}) == len(OPERATIONS)
+        assert [one.name for one in OPERATIONS if one.steps.split().count("inject") != 1] == []
+
+    @pytest.mark.parametrize("operation", OPERATIONS, ids=lambda one: one.name)
+    def test_the_script_is_one_that_a_shell_can_read(self, operation: Any) -> None:
+        script = fail_nth.script(operation, ("fscache", "cachefiles"))
+        checked = subprocess.run(["sh", "-n"], input=script, text=True, capture_output=True, check=False)
+        assert (checked.returncode, checked.stderr) == (0, "")
+
+    def test_they_are_chosen_by_name_each_once_and_all_by_none(self) -> None:
+        assert [one.name for one in chosen(("cull", "mount", "cull"))] == ["cull", "mount"]
+        assert chosen(()) == OPERATIONS
+
+
+def attempt(
+    nth: int, *, injected: bool = True, errno: int = 12, again: int = 0, more: str = "", log: str = ""
+) -> Reply:
+    """What an iteration's script prints."""
+    first = {"step": "mount", "returned": -1, "errno": errno, "injected": injected, "pid": 100 + nth}
+    second = {"step": "mount", "returned": 0, "errno": again, "injected": False, "pid": 200 + nth}
+    output = f"attempt {json.dumps(first)}\nagain {json.dumps(second)}\n{more}"
+    return Reply(f"^sh -s {nth} {nth}$", output, console=f"{log}[    2.000000] lab: iteration {nth} ended\n")
+
+
+def quiet(*numbers: int) -> tuple[Reply, ...]:
+    """Iterations in which nothing is left to fail, and all is well."""
+    return tuple(attempt(number, injected=False, errno=0) for number in numbers)
+
+
+INJECTION = """\
+[    1.000000][  T{pid}] FAULT_INJECTION: forcing a failure.
+[    1.000000][  T{pid}] name failslab, interval 1, probability 0, space 0, times 1
+[    1.000001][  T{pid}] CPU: 0 PID: {pid} Comm: kworker/u4:2 Not tainted 6.1.0-fake #1
+[    1.000002][  T{pid}] Call Trace:
+[    1.000003][  T{pid}]  <TASK>
+[    1.000004][  T{pid}]  should_fail_ex.cold+0x5/0xa
+[    1.000005][  T{pid}]  kmem_cache_alloc+0x3b/0x210
+[    1.000006][  T{pid}]  {function}+0xac/0x3b0
+[    1.000007][  T{pid}]  </TASK>
+"""
+CLEAN = Boot(replies=(*quiet(0, 3, 4), attempt(1), attempt(2)))
+
+
+@pytest.fixture
+def here(ground: Ground, qemu: FakeQemu, canaries_seen: None, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """The command works on the shared fake checkout, whose kernel has no fault injection to ask for."""
+    monkeypatch.setattr(host, "project_folder", lambda: ground.project)
+    monkeypatch.setenv("HARNESS_CACHE", str(ground.cache))
+    monkeypatch.setattr(sweep, "_NEEDED", ("CONFIG_KASAN",))
+    qemu.play(CLEAN)
+    return ground.project
+
+
+@pytest.fixture
+def swept(harness_command: HarnessCommand, here: Path) -> Any:
+    """Runs the command."""
+
+    def run(*words: str) -> Ended:
+        return harness_command("sweep", *words)
+
+    return run
+
+
+def operations(ended: Ended) -> list[dict[str, Any]]:
+    found: list[dict[str, Any]] = json.loads(ended.output)["operations"]
+    return found
+
+
+def only(ended: Ended) -> dict[str, Any]:
+    (operation,) = operations(ended)
+    return operation
+
+
+class TestCommand:
+    def test_where_nothing_is_wrong_it_ends_with_0(self, swept: Any, here: Path) -> None:
+        ended = swept(OPERATION, "--kernel", KERNEL, "--json")
+        assert ended.status == 0, ended.errors
+        swept_one = only(ended)
+        assert (swept_one["operation"], swept_one["points"], swept_one["finished"]) == (OPERATION, 2, True)
+        assert [one["nth"] for one in swept_one["iterations"]] == [0, 1, 2, 3, 4]
+        assert [one["outcome"] for one in swept_one["results"]] == ["pass"]
+        assert json.loads(ended.output)["session"]["kernel_release"] == "6.1.0-fake"
+        assert json.loads((here / "runs/latest/sweep.json").read_text())["operations"] == operations(ended)
+        assert json.loads((here / "runs/latest/results.json").read_text())["results"] == swept_one["results"]
+
+    def test_the_table_says_what_failed_where(self, swept: Any) -> None:
+        ended = swept(OPERATION, "--kernel", KERNEL)
+        assert ended.status == 0
+        assert f"{OPERATION}: 2 points (every allocation failed once)" in ended.errors
+        assert "mount: ENOMEM (N = 1-2)" in ended.errors
+        assert "sweep" in ended.output
+        assert "pass" in ended.output
+
+    def test_the_command_that_repeats_a_sweep_is_one(self, swept: Any) -> None:
+        (one,) = only(swept(OPERATION, "--kernel", KERNEL, "--without", FIX, "--json"))["results"]
+        assert one["repeat_command"] == f"harness sweep {OPERATION} --kernel {KERNEL} --without {FIX}"
+        assert one["variant"] == f"without {FIX}"
+
+    def test_after_a_finding_it_goes_on_in_another_guest(self, swept: Any, qemu: FakeQemu) -> None:
+        bad = attempt(1, log=kasan_report("cachefiles_read"))
+        qemu.play(Boot(replies=(*quiet(0), bad)), CLEAN)
+        ended = swept(OPERATION, "--kernel", KERNEL, "--json")
+        assert ended.status == 1
+        one = only(ended)
+        assert [(it["guest"], it["nth"]) for it in one["iterations"]] == [
+            (1, 0),
+            (1, 1),
+            (2, 0),
+            (2, 2),
+            (2, 3),
+            (2, 4),
+        ]
+        assert one["iterations"][1]["findings"] == ["KASAN: use-after-free Read in cachefiles_read"]
+        assert [each["outcome"] for each in one["results"]] == ["crash", "pass"]
+        assert [each["title"] for each in one["findings"]] == ["KASAN: use-after-free Read in cachefiles_read"]
+        assert one["points"] == 2
+
+    def test_a_kernel_that_dies_is_a_finding_of_that_iteration(self, swept: Any, qemu: FakeQemu) -> None:
+        qemu.play(Boot(replies=(*quiet(0), Reply("^sh -s 1 1$", then=Then.PANIC))), CLEAN)
+        ended = swept(OPERATION, "--kernel", KERNEL, "--json")
+        assert ended.status == 1
+        one = only(ended)
+        dead = one["iterations"][1]
+        assert (dead["nth"], dead["step"], dead["findings"][:1]) == (1, "", [PANIC_TITLE])
+        assert [it["nth"] for it in one["iterations"][2:]] == [0, 2, 3, 4]
+
+    @pytest.mark.parametrize(
+        ("reply", "said"),
+        [
+            (attempt(1, again=17), "it does not work any more without injection: mount gives errno 17"),
+            (attempt(1, more="left a row of volumes: 00000001"), "left behind: a row of volumes: 00000001"),
+            (attempt(1, more="broken the set-up fails: no"), "it cannot be tried: the set-up fails: no"),
+        ],
+    )
+    def test_what_no_report_tells_of_fails_too(self, swept: Any, qemu: FakeQemu, reply: Reply, said: str) -> None:
+        qemu.play(Boot(replies=(*quiet(0), reply)), CLEAN)
+        ended = swept(OPERATION, "--kernel", KERNEL, "--json")
+        assert ended.status == 1
+        first, second = only(ended)["results"]
+        assert (first["outcome"], second["outcome"]) == ("fail", "pass")
+        assert said in first["message"]
+        assert first["message"].startswith("N = 1, at ")
+
+    def test_a_leak_at_the_end_is_found_and_blamed(self, swept: Any, qemu: FakeQemu) -> None:
+        leak = leak_report("cachefiles_add_cache").replace("pid 60", "pid 102")
+        qemu.play(Boot(replies=CLEAN.replies, leaks=leak))
+        ended = swept(OPERATION, "--kernel", KERNEL, "--json")
+        assert ended.status == 1
+        one = only(ended)
+        assert [each["outcome"] for each in one["results"]] == ["leak"]
+        blamed = {it["nth"]: it["findings"] for it in one["iterations"] if it["findings"]}
+        assert blamed == {2: ["memory leak in cachefiles_add_cache"]}
+
+    def test_where_a_worker_is_hit_its_word_counts(self, swept: Any, qemu: FakeQemu) -> None:
+        hit_one = 'worker {"calls":1,"injected":true,"pid":37}\n'
+        missed_one = 'worker {"calls":1,"injected":false,"pid":0}\n'
+        replies = [attempt(0, injected=False, errno=0, more=missed_one)]
+        replies += [
+            attempt(1, injected=False, errno=0, more=hit_one, log=INJECTION.format(pid=37, function="by_worker"))
+        ]
+        replies += [
+            attempt(2, injected=False, errno=0, more=hit_one, log=INJECTION.format(pid=99, function="by_other"))
+        ]
+        replies += [attempt(n, injected=False, errno=0, more=missed_one) for n in (3, 4)]
+        qemu.play(Boot(replies=tuple(replies)))
+        one = only(swept("worker-cookie", "--kernel", KERNEL, "--json"))
+        assert one["points"] == 2
+        assert [it["place"] for it in one["iterations"]] == ["", "by_worker", "", "", ""]
+
+    def test_where_cachefiles_can_fail_by_itself_it_does_so_at_the_end(
+        self, swept: Any, qemu: FakeQemu, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        monkeypatch.setattr(sweep, "_ERROR_INJECTION", "CONFIG_KASAN")
+        bad = Reply(
+            "^sh -s EIO 0 2$", console=kasan_report("cachefiles_read") + "[    2.0] lab: iteration EIO ended\n"
+        )
+        good = Reply("^sh -s ENOSPC 0 1$", console="[    2.000000] lab: iteration ENOSPC ended\n")
+        qemu.play(Boot(replies=(*CLEAN.replies, good, bad)))
+        one = only(swept(OPERATION, "--kernel", KERNEL, "--json"))
+        assert [it["errors"] for it in one["iterations"][-2:]] == ["ENOSPC", "EIO"]
+        assert (one["finished"], one["points"], len(one["results"])) == (True, 2, 1)
+        assert one["iterations"][-1]["findings"] == ["KASAN: use-after-free Read in cachefiles_read"]
+
+    def test_modules_that_cannot_be_unloaded_fail(self, swept: Any, qemu: FakeQemu) -> None:
+        busy = Reply("^sh -s unload$", errors="rmmod: ERROR: Module cachefiles is in use", status=1)
+        qemu.play(Boot(replies=(*CLEAN.replies, busy)))
+        (one,) = only(swept(OPERATION, "--kernel", KERNEL, "--json"))["results"]
+        assert (one["outcome"], one["stage"]) == ("fail", "unload")
+        assert "cachefiles is in use" in one["message"]
+
+    def test_an_operation_that_does_not_work_at_all_is_not_tried_again_and_again(
+        self, swept: Any, qemu: FakeQemu
+    ) -> None:
+        qemu.play(Boot(replies=(attempt(0, injected=False, errno=22, again=22),)))
+        ended = swept(OPERATION, "--kernel", KERNEL, "--json")
+        assert ended.status == 1
+        one = only(ended)
+        assert ([it["nth"] for it in one["iterations"]], one["finished"]) == ([0], True)
+        assert "no injection" in one["results"][0]["message"]
+
+
+class TestBadInput:
+    def test_an_unknown_operation_is_named_with_the_known_ones(self, swept: Any) -> None:
+        ended = swept("mout", "--kernel", KERNEL)
+        assert ended.status == 2
+        assert "there is no operation 'mout'" in ended.errors
+        assert "bind-ondemand, bind-classic" in ended.errors
+
+    def test_a_kernel_that_cannot_inject_is_refused(
+        self, swept: Any, qemu: FakeQemu, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        monkeypatch.setattr(sweep, "_NEEDED", ("CONFIG_KASAN", "CONFIG_FAILSLAB"))
+        ended = swept(OPERATION, "--kernel", KERNEL)
+        assert ended.status == 2
+        assert f"the kernel {KERNEL} is built without CONFIG_FAILSLAB" in ended.errors
+        assert qemu.pids() == []
+
+    def test_without_a_sweep_there_is_nothing_to_resume(
+        self, swept: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        monkeypatch.setattr(host, "project_folder", lambda: tmp_path)
+        ended = swept("--resume")
+        assert ended.status == 2
+        assert "has no sweep to resume" in ended.errors
+
+    @pytest.mark.parametrize("text", ["{", '{"operations": []}'])
+    def test_a_record_that_cannot_be_read_is_named(
+        self, swept: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, text: str
+    ) -> None:
+        file = tmp_path / "runs/1" / sweep.RECORD
+        file.parent.mkdir(parents=True)
+        file.write_text(text)
+        monkeypatch.setattr(host, "project_folder", lambda: tmp_path)
+        ended = swept("--resume")
+        assert ended.status == 2
+        assert str(file) in ended.errors
+
+
+class TestResume:
+    def test_a_broken_lab_leaves_what_it_has_and_the_rest_is_done_later(
+        self, swept: Any, here: Path, qemu: FakeQemu
+    ) -> None:
+        killed = Reply("^sh -s 2 2$", then=Then.KILLED)
+        qemu.play(Boot(replies=(*quiet(0), attempt(1), killed)))
+        ended = swept(OPERATION, "cull", "--kernel", KERNEL)
+        assert ended.status == 3
+        left = json.loads((here / "runs/latest/sweep.json").read_text())["operations"]
+        assert [(one["operation"], one["finished"]) for one in left] == [(OPERATION, False)]
+
+        qemu.play(CLEAN)
+        ended = swept("--resume", "--json")
+        first, second = operations(ended)
+        # What broke the lab is not counted as done.
+        assert [it["nth"] for it in first["iterations"]] == [0, 1, 0, 2, 3, 4]
+        assert [each["outcome"] for each in first["results"]] == ["pass"]
+        assert ended.status == 0
+        assert (second["operation"], second["finished"]) == ("cull", True)
+
+    def test_an_interrupted_sweep_leaves_what_it_has(self, swept: Any, here: Path, qemu: FakeQemu) -> None:
+        qemu.play(Boot(replies=(*quiet(0), attempt(1), Reply("^sh -s 2 2$", then=Then.HANG))))
+
+        def interrupt() -> None:
+            if holds((qemu.folder / HANGS).exists):
+                os.kill(os.getpid(), signal.SIGINT)
+
+        threading.Thread(target=interrupt, daemon=True).start()
+        ended = swept(OPERATION, "--kernel", KERNEL)
+        assert ended.status == 130
+        (left,) = json.loads((here / "runs/latest/sweep.json").read_text())["operations"]
+        assert [it["nth"] for it in left["iterations"]] == [0, 1]
+        assert json.loads((here / "runs/latest/results.json").read_text())["trouble"] == "interrupted"
+
+        qemu.play(CLEAN)
+        one = only(swept("--resume", "--json"))
+        assert ([it["nth"] for it in one["iterations"]], one["finished"]) == ([0, 1, 0, 2, 3, 4], True)
+
+    @pytest.mark.usefixtures("here")
+    def test_one_that_is_finished_is_not_resumed(self, swept: Any) -> None:
+        assert swept(OPERATION, "--kernel", KERNEL).status == 0
+        ended = swept("--resume")
+        assert ended.status == 2
+        assert "this sweep is finished" in ended.errors
