@@ -27,6 +27,7 @@ from harness import (
     interactive,
     parse_command,
     spec,
+    stress_cli,
     sweep_operations,
     sweep_records,
 )
@@ -400,6 +401,7 @@ def _suppressions_file(chosen: Path | None) -> Path:
 
 bisect_cli.register(app)
 bench_cli.register(app)
+stress_cli.register(app)
 
 
 def _version(asked: bool) -> None:

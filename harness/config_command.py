@@ -9,7 +9,7 @@ from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
-from harness import bisect_config, kconfig, trial
+from harness import bisect_config, delta_debugging, kconfig, trial
 from harness.bisect_command import Tools
 from harness.bisect_config import Config, Difference
 from harness.bisect_records import Seen
@@ -78,7 +78,7 @@ class Configurations:
         with self._trial:
             self._expect((), Seen.SILENT, "good")
             self._expect(options, Seen.SHOWN, "bad")
-            return bisect_config.least(options, self.seen)
+            return delta_debugging.least(options, lambda some: self.seen(some) is Seen.SHOWN)
 
     def effective(self, options: Sequence[Difference]) -> tuple[Difference, ...]:
         """What changes in the good configuration when some options are taken from the bad one: others may follow."""

@@ -662,8 +662,8 @@ def skipped(job: Job, reason: str) -> Result:
 
 def repeat_command(job: Job, settings: Settings) -> str:
     """The shell command that does a job again."""
-    # What a sweep does is called by the words after `harness`; everything else is a test case.
-    case = [job.case] if job.case.startswith("sweep ") else ["run", job.case]
+    # What a sweep or a stress run does is called by the words after `harness`; everything else is a test case.
+    case = [job.case] if job.case.startswith(("sweep ", "stress ")) else ["run", job.case]
     words = ["harness", *case, "--kernel", job.kernel]
     if settings.tree is not None:
         words += ["--tree", str(settings.tree)]

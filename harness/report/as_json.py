@@ -7,7 +7,7 @@ import json
 from collections.abc import Sequence
 
 from harness.model import Proof, Result, Session
-from harness.typed_json import encoded
+from harness.typed_json import decoded, encoded
 
 
 def document(results: Sequence[Result], proofs: Sequence[Proof], session: Session, trouble: str = "") -> str:
@@ -18,3 +18,12 @@ def document(results: Sequence[Result], proofs: Sequence[Proof], session: Sessio
     if trouble:
         record["trouble"] = trouble
     return json.dumps(record, indent=1) + "\n"
+
+
+def read_result(text: str) -> Result:
+    """The result in a ``result.json``.
+
+    Raises:
+        ValueError: it is none.
+    """
+    return decoded(Result, json.loads(text))

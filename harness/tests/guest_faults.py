@@ -58,7 +58,8 @@ def nothing_is_wrong(guest: Guest) -> None:
 
 def an_assertion_fails(guest: Guest) -> None:
     """The test case expects something else."""
-    assert guest.read("/proc/sys/kernel/ostype").strip() == "Plan 9"
+    kind = guest.read("/proc/sys/kernel/ostype").strip()
+    assert kind == "Plan 9", f"{kind} instead of Plan 9"
 
 
 def freed_memory_is_read(guest: Guest) -> None:

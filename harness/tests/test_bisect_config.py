@@ -8,13 +8,10 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
-import hypothesis
 import pytest
-from hypothesis import strategies
 
 from harness import bisect_cli, kconfig
-from harness.bisect_config import Difference, differences, fragment, least, mixed
-from harness.bisect_records import Seen
+from harness.bisect_config import Difference, differences, fragment, mixed
 from harness.model import Outcome, Result
 from harness.pytest_plugin import LabSession
 from harness.tests.fake_project import FIX, FRAGMENT, KERNEL, TITLE
@@ -42,33 +39,6 @@ class TestSearch:
         requests = kconfig.parse_fragment(fragment(BAD), "whole")
         assert {request.option: request.value for request in requests} == BAD
         assert all(request.wanted for request in requests)
-
-    @hypothesis.given(strategies.sets(strategies.integers(0, 19), min_size=1, max_size=4))
-    def test_the_options_that_are_needed_are_found_and_no_more(self, needed: set[int]) -> None:
-        culprits = {OPTIONS[number] for number in needed}
-
-        def seen(taken: Sequence[Difference]) -> Seen:
-            return Seen.SHOWN if culprits <= set(taken) else Seen.SILENT
-
-        assert set(least(OPTIONS, seen)) == culprits
-
-    def test_one_option_of_many_takes_few_tests(self) -> None:
-        asked = []
-
-        def seen(taken: Sequence[Difference]) -> Seen:
-            asked.append(taken)
-            return Seen.SHOWN if OPTIONS[13] in taken else Seen.SILENT
-
-        assert least(OPTIONS, seen) == (OPTIONS[13],)
-        assert len(asked) <= 10
-
-    def test_a_mixture_that_cannot_be_tested_is_no_answer(self) -> None:
-        def seen(taken: Sequence[Difference]) -> Seen:
-            if OPTIONS[3] not in taken:
-                return Seen.SILENT
-            return Seen.SHOWN if OPTIONS[4] in taken else Seen.UNTESTABLE
-
-        assert least(OPTIONS, seen) == (OPTIONS[3], OPTIONS[4])
 
 
 @pytest.mark.slow

@@ -1,0 +1,197 @@
+# SPDX-License-Identifier: GPL-2.0-only
+"""What a stress run does, step by step: made from a seed, written as text, read back. Pure.
+
+A step is one line of words. What it does in a guest is :mod:`harness.provoke.stress`'s business.
+"""
+
+from __future__ import annotations
+
+import random
+import re
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+
+from harness.errors import UserError
+
+#: Changes whenever the same number gives other steps.
+GENERATION = 1
+IMAGES = ("a", "b", "c", "d")
+POINTS = ("m0", "m1", "m2", "m3")
+_DOMAINS = ("", "", "one", "two")
+#: How a daemon misbehaves (``ondemand-daemon --help``); ``{}`` is the number of the event that it happens at.
+_RULES = (
+    (),
+    (),
+    ("read=late:30",),
+    ("open=late:100",),
+    ("read:{}=exit",),
+    ("read:{}=kill",),
+    ("open:{}=exit",),
+    ("read:{}=error:EIO",),
+    ("open:{}=error:ENOENT",),
+    ("read:{}=hold", "read=late:10"),
+    ("open:{}=hold",),
+    ("read:{}=close-fd",),
+    ("read:{}=close-fd-first",),
+    ("open:{}=close-fd",),
+    ("close=ignore",),
+    ("read:{}=close-device",),
+    ("open:{}=stop",),
+)
+#: How long the kernel functions are delayed, in milliseconds, and how many of their calls.
+_DELAY_MS, _DELAYED_CALLS, _DELAYED_FUNCTIONS = (1, 150), (1, 8), (1, 4)
+#: Between two steps, in milliseconds; most follow at once.
+_PAUSES_MS = (0, 0, 5, 20, 80, 300)
+
+
+@dataclass(frozen=True)
+class Seed:
+    """What steps are made from: ``1-4711`` for number 4711 of generation 1.
+
+    Attributes:
+        number: any number from 0 on.
+    """
+
+    number: int
+
+    def __str__(self) -> str:
+        return f"{GENERATION}-{self.number}"
+
+    @classmethod
+    def parse(cls, text: str) -> Seed:
+        """Read what ``str()`` gives, or a number alone.
+
+        Raises:
+            UserError: it is none, or of another version of the harness, which made other steps from it.
+        """
+        match = re.fullmatch(r"(?:(\d+)-)?(\d+)", text)
+        if match is None:
+            raise UserError(f"--seed {text}: this is no seed", f"seeds look like {GENERATION}-4711, or 4711")
+        if match[1] and int(match[1]) != GENERATION:
+            raise UserError(
+                f"--seed {text}: another version of the harness made other steps from that number "
+                f"(this one makes generation {GENERATION})",
+                "repeat the steps themselves: harness stress --steps FILE, with the stress.steps of that run",
+            )
+        return cls(int(match[2]))
+
+
+@dataclass(frozen=True)
+class Step:
+    """One step.
+
+    Attributes:
+        words: what to do, and with what.
+    """
+
+    words: tuple[str, ...]
+
+    def __str__(self) -> str:
+        return " ".join(self.words)
+
+
+def steps_from(seed: Seed, functions: Sequence[str], length: int) -> tuple[Step, ...]:
+    """The steps of a stress run.
+
+    Args:
+        seed: equal seeds, functions and lengths give equal steps.
+        functions: names of kernel functions that may be delayed; none of them is where it is empty.
+        length: how many steps there are besides the delays, the pauses and the first daemon.
+    """
+    chance = random.Random(str(seed))
+    steps = [*_delays(chance, sorted(functions)), _daemon(chance, first=True)]
+    kinds, weights = zip(*_KINDS, strict=True)
+    for make in chance.choices(kinds, weights, k=length):
+        steps.append(make(chance))
+        if pause := chance.choice(_PAUSES_MS):
+            steps.append(Step(("pause", str(pause))))
+    return tuple(steps)
+
+
+def _delays(chance: random.Random, functions: Sequence[str]) -> list[Step]:
+    count = min(chance.randint(*_DELAYED_FUNCTIONS), len(functions))
+    return [
+        Step(("delay", name, str(chance.randint(*_DELAY_MS)), str(chance.randint(*_DELAYED_CALLS))))
+        for name in chance.sample(functions, count)
+    ]
+
+
+def _daemon(chance: random.Random, first: bool = False) -> Step:
+    rules = () if first and chance.random() < 0.5 else chance.choice(_RULES)
+    return Step(("daemon", *(rule.format(chance.randint(1, 6)) for rule in rules)))
+
+
+def _mount(chance: random.Random) -> Step:
+    domain = chance.choice(_DOMAINS)
+    return Step(("mount", chance.choice(IMAGES), chance.choice(POINTS), *([domain] if domain else [])))
+
+
+def _at_a_point(word: str) -> Callable[[random.Random], Step]:
+    return lambda chance: Step((word, chance.choice(POINTS)))
+
+
+def _plain(*words: str) -> Callable[[random.Random], Step]:
+    return lambda _: Step(words)
+
+
+#: What steps there are, and how often.
+_KINDS: tuple[tuple[Callable[[random.Random], Step], int], ...] = (
+    (_mount, 24),
+    (_at_a_point("umount"), 14),
+    (_at_a_point("read"), 22),
+    (_at_a_point("fio"), 3),
+    (_daemon, 8),
+    (_plain("kill"), 4),
+    (_plain("stop"), 4),
+    (_plain("tell", "command", "restore"), 3),
+    (_plain("tell", "close-fd", "all"), 3),
+    (_plain("tell", "release", "all"), 4),
+    (_plain("drop-caches"), 5),
+    (_plain("cull"), 3),
+    (_plain("fill"), 1),
+    (_plain("empty"), 1),
+    (_plain("pressure"), 1),
+)
+
+#: Every word that a step may begin with, and how many may follow: at least and at most.
+_WORDS = {
+    "delay": (3, 3),
+    "daemon": (0, 8),
+    "mount": (2, 3),
+    "umount": (1, 1),
+    "read": (1, 1),
+    "fio": (1, 1),
+    "tell": (1, 3),
+    "pause": (1, 1),
+} | dict.fromkeys(("kill", "stop", "drop-caches", "cull", "fill", "empty", "pressure"), (0, 0))
+#: What may stand in a step: it goes into a shell.
+_WORD = re.compile(r"[A-Za-z0-9_.:=,*+-]+")
+
+
+def as_text(steps: Sequence[Step]) -> str:
+    """Steps as the file ``stress.steps`` has them: one a line."""
+    return "".join(f"{step}\n" for step in steps)
+
+
+def parse(text: str, name: str) -> tuple[Step, ...]:
+    """Read what :func:`as_text` wrote; empty lines and lines that begin with # are left out.
+
+    Args:
+        text: the file's contents.
+        name: the file's name, for the message.
+
+    Raises:
+        UserError: a line is no step.
+    """
+    steps = []
+    for number, line in enumerate(text.splitlines(), 1):
+        words = tuple(line.split())
+        if not words or words[0].startswith("#"):
+            continue
+        least, most = _WORDS.get(words[0], (-1, -1))
+        if not least <= len(words) - 1 <= most or not all(_WORD.fullmatch(word) for word in words):
+            raise UserError(
+                f"{name}:{number}: {line.strip()!r} is no step", f"steps begin with one of {', '.join(_WORDS)}"
+            )
+        steps.append(Step(words))
+    return tuple(steps)

@@ -1,0 +1,64 @@
+# SPDX-License-Identifier: GPL-2.0-only
+"""Steps of stress runs: from a seed, as text, and back."""
+
+from __future__ import annotations
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from harness.errors import UserError
+from harness.stress_steps import GENERATION, Seed, Step, as_text, parse, steps_from
+
+FUNCTIONS = ("erofs_fscache_register_fs", "cachefiles_daemon_write", "fscache_unuse_cookie")
+SEEDS = st.builds(Seed, st.integers(0, 1 << 40))
+
+
+@given(SEEDS, st.integers(0, 80))
+def test_a_seed_gives_the_same_steps_each_time(seed: Seed, length: int) -> None:
+    steps = steps_from(seed, FUNCTIONS, length)
+    assert steps == steps_from(seed, FUNCTIONS[::-1], length)
+    assert sum(step.words[0] not in ("delay", "pause") for step in steps) == length + 1
+
+
+@given(SEEDS)
+def test_delays_are_at_different_functions_of_those_that_there_are(seed: Seed) -> None:
+    delayed = [step.words[1] for step in steps_from(seed, FUNCTIONS, 5) if step.words[0] == "delay"]
+    assert delayed
+    assert len(set(delayed)) == len(delayed)
+    assert set(delayed) <= set(FUNCTIONS)
+    assert not any(step.words[0] == "delay" for step in steps_from(seed, (), 5))
+
+
+@given(SEEDS)
+def test_steps_survive_as_text(seed: Seed) -> None:
+    steps = steps_from(seed, FUNCTIONS, 30)
+    assert parse(as_text(steps), "stress.steps") == steps
+
+
+def test_all_kinds_of_steps_come() -> None:
+    first = {step.words[0] for number in range(40) for step in steps_from(Seed(number), FUNCTIONS, 60)}
+    assert {"daemon", "mount", "umount", "read", "fio", "kill", "stop", "cull", "fill", "pressure", "tell"} <= first
+
+
+def test_comments_and_empty_lines_are_no_steps() -> None:
+    assert parse("# of seed 1-5\n\n  umount m0\n", "x") == (Step(("umount", "m0")),)
+
+
+@pytest.mark.parametrize("line", ["fly", "mount a", "umount m0 m1", "read $(reboot)", "pause 1;reboot", "read m0'"])
+def test_a_line_that_is_no_step_is_named(line: str) -> None:
+    with pytest.raises(UserError, match=r"steps:2: .* is no step"):
+        parse(f"kill\n{line}\n", "stress.steps")
+
+
+@given(SEEDS)
+def test_a_seed_is_read_as_it_is_written(seed: Seed) -> None:
+    assert Seed.parse(str(seed)) == Seed.parse(str(seed.number)) == seed
+
+
+@pytest.mark.parametrize(
+    ("text", "says"), [(f"{GENERATION + 1}-5", "another version"), ("-1", "no seed"), ("x", "no seed")]
+)
+def test_a_seed_that_says_nothing_here_is_refused(text: str, says: str) -> None:
+    with pytest.raises(UserError, match=says):
+        Seed.parse(text)
