@@ -266,14 +266,14 @@ class Guest:
                 self._collect(channel, output, errors, deadline, command)
                 status = channel.recv_exit_status()
         except (paramiko.SSHException, OSError, EOFError) as error:
-            self._raise_if_stopped(_STOPPING_SECONDS)
-            if deadline.passed():
+            if deadline.passed() and self._is_connected():
                 # A guest in which nothing runs any more does not even accept a command.
                 raise _overdue(command, deadline) from error
+            self._raise_if_stopped(_STOPPING_SECONDS)
             raise LabError(f"the SSH connection broke while running {command!r}: {error}") from error
         if status == -1:
             self._raise_if_stopped(_STOPPING_SECONDS)
-            if self._transport is not None and self._transport.is_active():
+            if self._is_connected():
                 raise CommandFailed(f"the shell that ran {command!r} was ended by a signal")
             raise LabError(f"the SSH connection ended while running {command!r}", "see console.log")
         return CommandResult(command, status, _text(output), _text(errors))
@@ -400,6 +400,9 @@ class Guest:
     def scanned(self) -> tuple[Finding, ...]:
         """What came of :meth:`begin_to_scan`: waits for it."""
         return klog.parse_kmemleak(self.run(f"cat {_FOUND}", timeout=60))
+
+    def _is_connected(self) -> bool:
+        return self._transport is not None and self._transport.is_active()
 
     def _session(self, deadline: Deadline) -> paramiko.Channel:
         self._raise_if_stopped()
