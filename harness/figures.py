@@ -139,7 +139,8 @@ def _figure(kind: Kind, seconds: Sequence[float], reference: float | None) -> Fi
         round(min(seconds), 3),
         round(max(seconds), 3),
         len(seconds),
-        None if ratio is None else round(ratio, 4),
+        # To four digits, however small it is.
+        None if ratio is None else float(f"{ratio:.4g}"),
     )
 
 

@@ -114,8 +114,9 @@ def make_project(folder: Path, tree: Path) -> Path:
             f"testcases/fixes/{FIX}/fix.yaml": FIX_FACTS,
             f"testcases/fixes/{FIX}/unfix.cocci": LOST_PUT,
             f"testcases/fixes/{FIX}/test_lost_put.py": TEST_CASE,
-            "testcases/guest/modules/Kbuild": "obj-m := lab_canary.o\n",
+            "testcases/guest/modules/Kbuild": "obj-m := lab_canary.o lab_fail_nth.o\n",
             "testcases/guest/modules/lab_canary.c": "int canary;\n",
+            "testcases/guest/modules/lab_fail_nth.c": "int fail_nth;\n",
             "testcases/guest/programs/hello.c": "int main(void)\n{\n\treturn 0;\n}\n",
         },
     )

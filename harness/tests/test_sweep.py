@@ -276,7 +276,9 @@ class TestCommand:
         ]
         replies += [attempt(n, injected=False, errno=0, more=missed_one) for n in (3, 4)]
         qemu.play(Boot(replies=tuple(replies)))
-        one = only(swept("worker-cookie", "--kernel", KERNEL, "--json"))
+        ended = swept("worker-cookie", "--kernel", KERNEL, "--json")
+        assert ended.output, ended.errors
+        one = only(ended)
         assert one["points"] == 2
         assert [it["place"] for it in one["iterations"]] == ["", "by_worker", "", "", ""]
 
