@@ -1,0 +1,177 @@
+# SPDX-License-Identifier: GPL-2.0-only
+"""Stress runs and their shrinking: what is asked of the guest, what is left, what it ends with."""
+
+from __future__ import annotations
+
+import ast
+import json
+import subprocess
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+from unittest import mock
+
+import pytest
+
+from harness import host, spec, stress
+from harness.errors import UserError
+from harness.model import FindingKind, Image, Outcome, Result
+from harness.provoke.stress import functions_under_test, script
+from harness.stress import LOG, STEPS, Shrinking, Shrunk, Stress
+from harness.stress_steps import Seed, Step, parse, steps_from
+from harness.tests.conftest import Ground
+from harness.tests.fake_project import FIX, KERNEL
+from harness.tests.fake_qemu import Boot, FakeQemu, Reply, kasan_report
+from harness.tests.processes import Ended, HarnessCommand
+from harness.tests.records import finding, result
+
+FUNCTION = "cachefiles_daemon_write"
+KALLSYMS = f"""\
+ffffffff81000000 T schedule
+ffffffffa0000000 t {FUNCTION}\t[cachefiles]
+ffffffffa0000010 T fscache_unuse_cookie\t[fscache]
+ffffffffa0000020 t cachefiles_open.isra.0\t[cachefiles]
+ffffffffa0000030 d cachefiles_data\t[cachefiles]
+ffffffffa0000040 t __pfx_cachefiles_x\t[cachefiles]
+ffffffffa0000050 t erofs_other\t[somebody_elses]
+"""
+SYMBOLS = Reply("kallsyms$", KALLSYMS)
+LEFT = Reply("^sh -s$", "step 1.00 kill\nleft a row of cookies: 00000001\n")
+CLEAN = Boot(replies=(SYMBOLS, Reply("^sh -s$", "step 1.00 kill\nrefused delay: Invalid argument\n")))
+LEAVING = Boot(replies=(SYMBOLS, LEFT))
+CRASHING = Boot(replies=(SYMBOLS, Reply("^sh -s$", console=kasan_report(FUNCTION))))
+
+
+@pytest.fixture
+def here(ground: Ground, qemu: FakeQemu, canaries_seen: None, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """The command works on the shared fake checkout, whose only image is enough."""
+    load = spec.load_image
+
+    def any_image(project: Path, _name: str) -> Image:
+        return load(project, "minimal")
+
+    monkeypatch.setattr(host, "project_folder", lambda: ground.project)
+    monkeypatch.setenv("HARNESS_CACHE", str(ground.cache))
+    monkeypatch.setattr(spec, "load_image", any_image)
+    qemu.play(CLEAN)
+    return ground.project
+
+
+@pytest.fixture
+def stressed(harness_command: HarnessCommand, here: Path) -> Any:
+    """Runs the command."""
+
+    def run(*words: str) -> Ended:
+        return harness_command("stress", "--kernel", KERNEL, *words)
+
+    return run
+
+
+def outcomes(ended: Ended) -> list[str]:
+    return [one["outcome"] for one in json.loads(ended.output)["results"]]
+
+
+class TestCommand:
+    def test_each_run_has_the_next_seed_and_leaves_its_steps(self, stressed: Any, here: Path) -> None:
+        ended = stressed("--seed", "1-7", "--runs", "2", "--json")
+        assert (ended.status, outcomes(ended)) == (0, ["pass", "pass"]), ended.errors
+        results = json.loads(ended.output)["results"]
+        assert [one["seed"] for one in results] == [7, 8]
+        assert results[1]["repeat_command"] == f"harness stress --runs 1 --kernel {KERNEL} --seed 8"
+        for number in (7, 8):
+            folder = here / f"runs/latest/seed-1-{number}"
+            expected = steps_from(Seed(number), (FUNCTION, "fscache_unuse_cookie"), Stress.length)
+            assert parse((folder / STEPS).read_text(), "") == expected
+            assert (folder / LOG).read_text() == "step 1.00 kill\nrefused delay: Invalid argument\n"
+
+    def test_what_is_left_in_the_end_is_a_failure(self, stressed: Any, qemu: FakeQemu) -> None:
+        qemu.play(CLEAN, LEAVING)
+        ended = stressed("--seed", "1", "--until-fail", "--time", "1h", "--json")
+        assert (ended.status, outcomes(ended)) == (1, ["pass", "fail"]), ended.errors
+        assert "left a row of cookies" in json.loads(ended.output)["results"][1]["message"]
+
+    def test_given_steps_are_done(self, stressed: Any, here: Path, tmp_path: Path) -> None:
+        (tmp_path / "few").write_text("daemon\nmount a m0\n")
+        ended = stressed("--steps", str(tmp_path / "few"), "--runs", "1")
+        assert ended.status == 0, ended.errors
+        assert (here / "runs/latest/run-1" / STEPS).read_text() == "daemon\nmount a m0\n"
+
+    @pytest.mark.parametrize(
+        ("words", "says"),
+        [
+            (("--seed", "99-1"), "another version of the harness"),
+            (("--time", "soon"), "no length of time"),
+            (("--steps", "/nowhere"), "cannot be read"),
+            (("--without", "nothing"), "nothing"),
+        ],
+    )
+    def test_what_is_impossible_ends_with_2_before_anything_boots(
+        self, stressed: Any, qemu: FakeQemu, words: Sequence[str], says: str
+    ) -> None:
+        ended = stressed(*words)
+        assert ended.status == 2
+        assert says in ended.errors
+        assert not qemu.pids()
+
+
+class TestShrink:
+    def test_a_run_that_crashed_is_shrunk_to_a_test_case(
+        self,
+        harness_command: HarnessCommand,
+        stressed: Any,
+        here: Path,
+        qemu: FakeQemu,
+        monkeypatch: pytest.MonkeyPatch,
+    ) -> None:
+        qemu.play(CRASHING)
+        assert stressed("--seed", "3", "--runs", "1").status == 1
+        evidence = (here / "runs/latest/seed-1-3").resolve()
+        wanted = parse((evidence / STEPS).read_text(), "")[-1]
+        title = f"KASAN: use-after-free Read in {FUNCTION}"
+
+        def run_steps(_lab: object, _stress: object, steps: Sequence[Step], *_: object) -> Result:
+            crash = finding(title, FindingKind.KASAN, FUNCTION)
+            return result(Outcome.CRASH, crash) if wanted in steps else result()
+
+        monkeypatch.setattr(stress, "run_steps", run_steps)
+        ended = harness_command("shrink", str(evidence), "--json", "--attempts", "1")
+        assert ended.status == 0, ended.errors
+        record = json.loads(ended.output)
+        assert (record["title"], record["steps"]) == (title, [str(wanted)])
+        assert str(wanted) in Path(record["test_case"]).read_text()
+
+    def test_a_run_that_passed_is_not_shrunk(
+        self, harness_command: HarnessCommand, stressed: Any, here: Path
+    ) -> None:
+        assert stressed("--seed", "3", "--runs", "1").status == 0
+        ended = harness_command("shrink", str(here / "runs/latest/seed-1-3"))
+        assert ended.status == 2
+        assert "that run passed" in ended.errors
+
+    def test_steps_that_show_nothing_any_more_are_told_after_all_attempts(
+        self, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        run = mock.Mock(return_value=result())
+        monkeypatch.setattr(stress, "run_steps", run)
+        with pytest.raises(UserError, match="did not show 'hang' in 3 runs"):
+            Shrinking(mock.Mock(), Stress(), (Step(("kill",)),), "hang", 3).shrink()
+        assert run.call_count == 3
+
+    def test_the_test_case_is_python_and_has_the_steps(self) -> None:
+        shrunk = Shrunk("hang", (Step(("daemon", "read:1=exit")), Step(("kill",))), 9)
+        text = stress.test_case(shrunk, Stress((FIX,)))
+        ast.parse(text)
+        assert f"without {FIX}: hang" in text
+        assert "    daemon read:1=exit\n    kill\n" in text
+
+
+def test_functions_are_those_of_the_modules_under_test() -> None:
+    guest = mock.Mock()
+    guest.read.return_value = KALLSYMS
+    assert functions_under_test(guest, ("cachefiles", "fscache", "erofs")) == (FUNCTION, "fscache_unuse_cookie")
+
+
+def test_the_guests_script_is_a_shell_script() -> None:
+    text = script(steps_from(Seed(1), (FUNCTION,), 50))
+    assert "@" not in text.replace("$@", "").replace("/@*/", "")
+    subprocess.run(["sh", "-n"], input=text, text=True, check=True)
