@@ -10,14 +10,24 @@ from pathlib import Path
 import pytest
 
 PACKAGE = Path(__file__).parents[1]
-FRONT_DOORS = {"__main__", "cli", "bench_cli", "bisect_cli", "campaign", "pytest_plugin"}
+FRONT_DOORS = {"__main__", "cli", "bench_cli", "bisect_cli", "stress_cli", "campaign", "pytest_plugin"}
 #: They know nothing of processes, guests and the disk but what they are handed.
 PURE = {"kconfig", "figures", "spec", "stats", "klog", "report", "suppressions", "typed_json"} | {
     f"bisect_{part}" for part in ("history", "search", "records", "report", "config")
 }
-PURE |= {"sweep_operations", "sweep_records", "stress_steps", "stress_records", "delta_debugging", "endurance"}
+PURE |= {"sweep_operations", "sweep_records", "stress_steps", "delta_debugging", "endurance"}
 #: What people do with results knows nothing of how a guest is run.
-USES_OF_RESULTS = {"prove", "audit", "sweep", "bisect", "bisect_setup", "bisect_command", "config_command", "trial"}
+USES_OF_RESULTS = {
+    "prove",
+    "audit",
+    "stress",
+    "sweep",
+    "bisect",
+    "bisect_setup",
+    "bisect_command",
+    "config_command",
+    "trial",
+}
 HOW_A_GUEST_IS_RUN = {"vm", "guest", "console", "build", "modules", "image", "proc"}
 
 
