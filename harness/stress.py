@@ -10,7 +10,6 @@ from pathlib import Path
 
 from harness import delta_debugging, judge
 from harness.errors import UserError
-from harness.guest import Guest
 from harness.lab import CaseRun, Lab
 from harness.model import Job, Outcome, Result
 from harness.progress import say
@@ -42,8 +41,8 @@ class Stress:
     delays: bool = True
 
 
-#: Gives the steps, once the guest is there whose functions may be delayed.
-_Steps = Callable[[Guest, Sequence[str]], tuple[Step, ...]]
+#: Gives the steps, from the functions that may be delayed.
+_Steps = Callable[[Sequence[str]], tuple[Step, ...]]
 
 
 def run_seed(lab: Lab, stress: Stress, seed: Seed, more_follow: bool = False) -> Result:
@@ -56,9 +55,8 @@ def run_seed(lab: Lab, stress: Stress, seed: Seed, more_follow: bool = False) ->
         more_follow: another guest is needed afterwards.
     """
 
-    def steps(guest: Guest, modules: Sequence[str]) -> tuple[Step, ...]:
-        functions = functions_under_test(guest, modules) if stress.delays else ()
-        return steps_from(seed, functions, stress.length)
+    def steps(functions: Sequence[str]) -> tuple[Step, ...]:
+        return steps_from(seed, functions if stress.delays else (), stress.length)
 
     return _run(lab, stress, steps, f"seed-{seed}", seed.number, more_follow)
 
@@ -71,7 +69,7 @@ def run_steps(lab: Lab, stress: Stress, steps: Sequence[Step], name: str, more_f
         steps: what to do.
         name: of the evidence folder.
     """
-    return _run(lab, stress, lambda *_: tuple(steps), name, 0, more_follow)
+    return _run(lab, stress, lambda _: tuple(steps), name, 0, more_follow)
 
 
 def _run(lab: Lab, stress: Stress, steps: _Steps, name: str, number: int, more_follow: bool) -> Result:
@@ -85,21 +83,18 @@ def _run(lab: Lab, stress: Stress, steps: _Steps, name: str, number: int, more_f
         if case.result is None and case.guest is not None:
             trouble: BaseException | None = None
             try:
-                _work(case.guest, steps(case.guest, names), folder)
+                chosen = steps(functions_under_test(case.guest, names))
+                write_atomically(folder / STEPS, as_text(chosen))
+                case.guest.path_counters["steps"] = len(chosen)
+                played = play(case.guest, chosen)
+                write_atomically(folder / LOG, "\n".join((*played.log, *played.problems)) + "\n")
+                assert not played.problems, "; ".join(played.problems)
             except Exception as error:
                 trouble = error
             case.conclude(trouble, functools.partial(fail_nth.unload, modules=names))
     assert case.result is not None
     say(result_line(case.result))
     return case.result
-
-
-def _work(guest: Guest, steps: Sequence[Step], folder: Path) -> None:
-    write_atomically(folder / STEPS, as_text(steps))
-    guest.path_counters["steps"] = len(steps)
-    played = play(guest, steps)
-    write_atomically(folder / LOG, "\n".join((*played.log, *played.problems)) + "\n")
-    assert not played.problems, "; ".join(played.problems)
 
 
 def shown(result: Result) -> str:
