@@ -311,6 +311,16 @@ class TestCommand:
         assert ([it["nth"] for it in one["iterations"]], one["finished"]) == ([0], True)
         assert "no injection" in one["results"][0]["message"]
 
+    @pytest.mark.parametrize(
+        "boot", [Boot(replies=(Reply("^sh -s 0 0$", status=1),)), Boot(replies=(Reply("modprobe", then=Then.PANIC),))]
+    )
+    def test_a_kernel_on_which_nothing_can_be_begun_is_given_up(self, swept: Any, qemu: FakeQemu, boot: Boot) -> None:
+        qemu.play(boot)
+        ended = swept(OPERATION, "--kernel", KERNEL, "--json")
+        assert ended.status == 1
+        one = only(ended)
+        assert (one["iterations"], one["finished"], len(one["results"])) == ([], True, 1)
+
 
 class TestBadInput:
     def test_an_unknown_operation_is_named_with_the_known_ones(self, swept: Any) -> None:
