@@ -14,6 +14,7 @@ from typing import Any
 import pytest
 
 from harness import host, sweep, sweep_records
+from harness.guest import Guest
 from harness.model import FindingKind, Outcome, Session
 from harness.provoke import fail_nth
 from harness.sweep_operations import OPERATIONS, chosen
@@ -264,7 +265,10 @@ class TestCommand:
         blamed = {it["nth"]: it["findings"] for it in one["iterations"] if it["findings"]}
         assert blamed == {2: ["memory leak in cachefiles_add_cache"]}
 
-    def test_where_a_worker_is_hit_its_word_counts(self, swept: Any, qemu: FakeQemu) -> None:
+    def test_where_a_worker_is_hit_its_word_counts(
+        self, swept: Any, qemu: FakeQemu, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        monkeypatch.setattr(Guest, "load_lab_module", lambda *_: None)
         hit_one = 'worker {"calls":1,"injected":true,"pid":37}\n'
         missed_one = 'worker {"calls":1,"injected":false,"pid":0}\n'
         replies = [attempt(0, injected=False, errno=0, more=missed_one)]
