@@ -110,14 +110,14 @@ class Sweeper:
     def _with_one_guest(self, operation: Operation, subject: _Subject) -> Result:
         """Go on with an operation in a new guest, until that is used up or the operation is done."""
         question = self.sweep.question
-        number = self.sweep.of(operation.name).guests + 1
+        before = self.sweep.of(operation.name)
         job = Job(
             f"sweep {operation.name}",
             question.kernel,
             question.without,
             question.added,
             self._lab.settings.image,
-            repetition=number,
+            repetition=before.guests + 1,
         )
         started = time.monotonic()
         with CaseRun(self._lab, job, case_folder(self._lab.folder, job)) as case:
@@ -130,14 +130,16 @@ class Sweeper:
                 trouble: BaseException | None = None
                 try:
                     fail_nth.switch_on(guest, operation)
-                    trouble = self._series(operation, number, iterate, subject)
+                    trouble = self._series(operation, job.repetition, iterate, subject)
                 except Exception as error:
                     trouble = error
                 case.guest.path_counters["points"] = self.sweep.of(operation.name).points
                 case.conclude(trouble, lambda guest: fail_nth.unload(guest, subject.names))
         assert case.result is not None
-        seconds = time.monotonic() - started
-        self._keep(self.sweep.of(operation.name).with_result(case.result, seconds))
+        after = self.sweep.of(operation.name).with_result(case.result, time.monotonic() - started)
+        if len(after.iterations) == len(before.iterations) and case.result.outcome is not Outcome.LAB_ERROR:
+            after = replace(after, finished=True)  # the next guest would come no further
+        self._keep(after)
         return case.result
 
     def _series(

@@ -14,6 +14,7 @@ from typing import Any
 import pytest
 
 from harness import host, sweep, sweep_records
+from harness.guest import Guest
 from harness.model import FindingKind, Outcome, Session
 from harness.provoke import fail_nth
 from harness.sweep_operations import OPERATIONS, chosen
@@ -264,7 +265,10 @@ class TestCommand:
         blamed = {it["nth"]: it["findings"] for it in one["iterations"] if it["findings"]}
         assert blamed == {2: ["memory leak in cachefiles_add_cache"]}
 
-    def test_where_a_worker_is_hit_its_word_counts(self, swept: Any, qemu: FakeQemu) -> None:
+    def test_where_a_worker_is_hit_its_word_counts(
+        self, swept: Any, qemu: FakeQemu, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        monkeypatch.setattr(Guest, "load_lab_module", lambda *_: None)
         hit_one = 'worker {"calls":1,"injected":true,"pid":37}\n'
         missed_one = 'worker {"calls":1,"injected":false,"pid":0}\n'
         replies = [attempt(0, injected=False, errno=0, more=missed_one)]
@@ -312,6 +316,16 @@ class TestCommand:
         one = only(ended)
         assert ([it["nth"] for it in one["iterations"]], one["finished"]) == ([0], True)
         assert "no injection" in one["results"][0]["message"]
+
+    @pytest.mark.parametrize(
+        "boot", [Boot(replies=(Reply("^sh -s 0 0$", status=1),)), Boot(replies=(Reply("modprobe", then=Then.PANIC),))]
+    )
+    def test_a_kernel_on_which_nothing_can_be_begun_is_given_up(self, swept: Any, qemu: FakeQemu, boot: Boot) -> None:
+        qemu.play(boot)
+        ended = swept(OPERATION, "--kernel", KERNEL, "--json")
+        assert ended.status == 1
+        one = only(ended)
+        assert (one["iterations"], one["finished"], len(one["results"])) == ([], True, 1)
 
 
 class TestBadInput:
