@@ -256,14 +256,20 @@ class Record:
 
     def text(self) -> str:
         """As ``bench.json`` has it."""
-        load = (min(self._loads), max(self._loads))
-        return document(figures_of(self.samples), self._lab.session(), self.samples, self._virtme_ng, load)
+        figures, session = figures_of(self.samples), self._lab.session()
+        return document(figures, session, self.samples, self._virtme_ng, self._load)
 
     def plot(self) -> str:
         """As ``bench.svg`` has it."""
         session = self._lab.session()
-        what = (self._lab.kernel.name, session.kernel_release, session.accelerator, session.machine)
+        load = "load of the host {:.1f} to {:.1f}".format(*self._load)
+        what = (self._lab.kernel.name, session.kernel_release, session.accelerator, session.machine, load)
         return plot(figures_of(self.samples), ", ".join(what))
+
+    @property
+    def _load(self) -> tuple[float, float]:
+        """The host's load average so far, the least and the most."""
+        return min(self._loads), max(self._loads)
 
     def _write(self) -> None:
         write(self._run.path / RECORD, self.text())

@@ -16,7 +16,7 @@ from harness.model import Session
 from harness.typed_json import encoded
 
 #: Measures of the plot in pixels: its width, where bars begin, and how far they reach at most.
-_WIDTH, _LEFT, _REACH = 900, 200, 480
+_WIDTH, _LEFT, _REACH = 960, 200, 480
 _ROW, _BAR, _HEADING, _GAP = 30, 14, 30, 18
 #: What is told from each other by colour is told by a label, too.
 _STYLE = """
@@ -149,4 +149,5 @@ def _row(figure: Figure, top: int, scale: float) -> Iterator[str]:
 
 def _label(figure: Figure) -> str:
     digits = 1 if figure.median >= 10 else 2
-    return f"{figure.median:.{digits}f}"
+    value = f"{figure.median:.{digits}f}"
+    return f"median {value} of {figure.n}" if figure.n > 1 else value
