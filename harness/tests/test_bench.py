@@ -128,6 +128,7 @@ class TestBoots:
         assert json.loads((here / "runs/latest/results.json").read_text())["trouble"] == "interrupted"
 
 
+@pytest.mark.slow
 class TestEdits:
     def test_modules_are_compiled_anew_for_each_sample(
         self, run_bench: Callable[..., Ended], here: Path, made_targets: Callable[[], list[str]], ground: Ground
