@@ -111,7 +111,9 @@ attempt() {
     [ -z "$worker" ] || echo $1 >$workers/nth
     [ -z "$errors" ] || echo $errors >/proc/sys/cachefiles/error_injection 2>/dev/null
     result=$(operation $1 2>$said)
-    echo "$2 ${result:-$(cat $said)}"
+    # Where the preparation within fail-nth is what cachefiles lets fail, there is nothing to be tested.
+    [ -z "$result$errors" ] && result=$(cat $said)
+    echo "$2 $result"
     undo >/dev/null 2>&1
     [ -z "$worker" ] || { echo "worker $(cat $workers/state)"; echo 0 >$workers/nth; }
     [ -z "$errors" ] || echo 0 >/proc/sys/cachefiles/error_injection 2>/dev/null
@@ -297,7 +299,7 @@ def _read(output: str) -> _Output:
         elif word == "worker" and rest.startswith("{"):
             state = json.loads(rest)
             workers.append(state["pid"] if state["injected"] else None)
-        else:
+        elif line.strip() not in ("attempt", "again"):
             problems.append(_PROBLEMS.get(word, "it cannot be tried: {}").format(rest or line))
     attempt, again = attempts.get("attempt"), attempts.get("again")
     if attempt is not None and workers:
