@@ -198,7 +198,7 @@ class TestCompanions:
 class TestLabModules:
     def test_they_are_built_for_the_kernel(self, built: BuiltKernel, cache: Cache, project: Path) -> None:
         modules = build_lab_modules(built, project / "testcases/guest/modules", cache)
-        assert [file.name for file in modules.files] == ["lab_canary.ko"]
+        assert [file.stem for file in modules.files] == ["lab_canary", "lab_delay", "lab_fail_nth"]
 
     def test_an_error_in_them_is_shown_as_the_compiler_says_it(
         self, built: BuiltKernel, cache: Cache, project: Path
