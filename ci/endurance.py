@@ -12,7 +12,6 @@ import dataclasses
 import functools
 import itertools
 import json
-import re
 import shutil
 import signal
 import sys
@@ -148,7 +147,7 @@ def _meets(fault: Fault, lab: Lab, folder: Path) -> str:
     """Run a test case that meets a fault; says what went wrong, and keeps the evidence then."""
     folder.mkdir()
     result = run_job(lab, Job(fault.name, lab.settings.kernel), folder, fault.workload)
-    if trouble := fault.trouble(result.outcome, result.message, re.search):
+    if trouble := fault.trouble(result):
         return f"{trouble} ({folder})"
     if result.boot_attempts != 1:
         return f"{fault.name}: the guest came up at attempt {result.boot_attempts} ({folder})"

@@ -40,17 +40,23 @@ from harness.model import Outcome, Proof, Result
 from harness.options import JsonOption
 from harness.parse_command import Form, Parsing
 from harness.progress import results_console, say
-from harness.recording import recorded
+from harness.recording import (
+    GOOD,
+    INTERRUPTED,
+    KERNEL_FAILED,
+    LAB_BROKE,
+    exit_code,
+    print_results,
+    recorded,
+    say_files,
+)
 from harness.report import as_json
 from harness.report.findings import failures_view
 from harness.report.sweep import sweep_table
-from harness.report.terminal import proof_table, result_table
+from harness.report.terminal import proof_table
 from harness.runs import RunFolder
 from harness.selection import selected
 from harness.sweep_records import Question, Sweep
-
-#: Exit codes; docs/architecture.md, "Exit codes".
-GOOD, KERNEL_FAILED, IMPOSSIBLE, LAB_BROKE, INTERRUPTED = 0, 1, 2, 3, 130
 
 app = typer.Typer(
     name="harness",
@@ -120,18 +126,6 @@ def _known(project: Path, names: Sequence[str] | None) -> tuple[str, ...]:
     return tuple(spec.load_fix(project, name).name for name in names or ())
 
 
-def _exit_code(results: Sequence[Result]) -> int:
-    outcomes = {result.outcome for result in results}
-    if Outcome.LAB_ERROR in outcomes:
-        return LAB_BROKE
-    return GOOD if outcomes <= {Outcome.PASS, Outcome.SKIP} else KERNEL_FAILED
-
-
-def _files(run: RunFolder) -> None:
-    say(f"JUnit:  {run.junit}")
-    say(f"report: {run.html}")
-
-
 @app.command()
 def run(
     select: Annotated[
@@ -177,15 +171,10 @@ def run(
         batches = campaign.batches(case, repeat, until_fail)
         for batch in batches:
             results = [result for done in campaign.do(batch) for result in done.results]
-            if until_fail and _exit_code(results) != GOOD:
+            if until_fail and exit_code(results) != GOOD:
                 break
-    if as_json_:
-        print(as_json.document(folder.results, (), lab.session()), end="")
-    else:
-        console = results_console()
-        console.print(result_table(folder.results), failures_view(folder.results, console.width))
-    _files(folder)
-    raise typer.Exit(_exit_code(folder.results))
+    print_results(folder, lab, as_json_)
+    raise typer.Exit(exit_code(folder.results))
 
 
 @app.command()
@@ -227,7 +216,7 @@ def prove(
     else:
         console = results_console()
         console.print(proof_table(proofs), failures_view(_unproven(proofs), console.width))
-    _files(folder)
+    say_files(folder)
     if all(proof.as_known for proof in proofs):
         raise typer.Exit(GOOD)
     broke = any(result.outcome is Outcome.LAB_ERROR for result in folder.results)
@@ -281,8 +270,8 @@ def sweep(
         console = results_console()
         console.print(sweep_table(done), failures_view(folder.results, console.width))
     say(f"all points: {folder.path / sweeping.RECORD}")
-    _files(folder)
-    raise typer.Exit(_exit_code(folder.results))
+    say_files(folder)
+    raise typer.Exit(exit_code(folder.results))
 
 
 @app.command()

@@ -286,9 +286,7 @@ class Lab:
 
     def close(self) -> None:
         """End what was prepared for test cases that never came."""
-        if self._provoked is not None:
-            self._provoked.life.close()
-            self._provoked = None
+        self._end_provoked()
         if "pool" in self.__dict__:
             self.pool.close()
 
@@ -379,8 +377,7 @@ class Lab:
             with self._canary_guest_may_fail():
                 self._canary_trouble = self._unseen_canaries(self._provoked)
                 self._canaries = not self._canary_trouble
-                self._provoked.life.close()
-                self._provoked = None
+                self._end_provoked()
         return self._canary_trouble
 
     @contextlib.contextmanager
@@ -392,9 +389,13 @@ class Lab:
             self._canary_trouble = f"the canary guest failed: {error}"
             self._canary_error = error
             self._canaries = False
-            if self._provoked is not None:
-                self._provoked.life.close()
-                self._provoked = None
+            self._end_provoked()
+
+    def _end_provoked(self) -> None:
+        """End the canaries' guest, where there is one."""
+        if self._provoked is not None:
+            self._provoked.life.close()
+            self._provoked = None
 
     def boot_trouble(self) -> str:
         """Why the kernel does not come up; empty where it does. The guest for the canaries is its first one.

@@ -16,13 +16,11 @@ import typer
 from harness import doctor, host, spec, stress
 from harness.errors import UserError
 from harness.lab import Lab, Settings
-from harness.model import Outcome, Result
+from harness.model import Result
 from harness.options import JsonOption
-from harness.progress import results_console, say
-from harness.recording import recorded
+from harness.progress import say
+from harness.recording import GOOD, exit_code, print_results, recorded
 from harness.report import as_json
-from harness.report.findings import failures_view
-from harness.report.terminal import result_table
 from harness.runs import RunFolder, write_atomically
 from harness.stress import STEPS, Stress
 from harness.stress_steps import Seed, as_text
@@ -31,7 +29,6 @@ _IMAGE = "stress"
 _UNITS = {"s": 1.0, "m": 60.0, "h": 3600.0}
 #: Seeds that the command chooses itself are smaller than this.
 _MOST = 1 << 20
-_FAILED, _LAB_BROKE = 1, 3
 
 _Kernel = Annotated[str, typer.Option("--kernel", help="Kernel to test: a name in kernels/.")]
 _Tree = Annotated[Path | None, typer.Option("--tree", help="Build this kernel working tree instead.")]
@@ -77,12 +74,11 @@ def stress_(
                 number = Seed(begin.number + place)
                 result = stress.run_seed(lab, common, number, until is not None or place + 1 < runs)
             run.record(result, lab.session(), place)
-            passed = result.outcome in (Outcome.PASS, Outcome.SKIP)
             over = time.monotonic() >= until if until is not None else place + 1 >= runs
-            if over or (until_fail and not passed):
+            if over or (until_fail and exit_code([result]) != GOOD):
                 break
-    _print(run, lab, as_json_)
-    raise typer.Exit(_exit_code(run.results))
+    print_results(run, lab, as_json_)
+    raise typer.Exit(exit_code(run.results))
 
 
 def shrink(
@@ -148,20 +144,3 @@ def _result(file: Path) -> Result:
         return as_json.read_result(file.read_text())
     except (OSError, ValueError) as error:
         raise UserError(f"{file}: is no result: {error}", "name the evidence folder of a stress run") from error
-
-
-def _exit_code(results: list[Result]) -> int:
-    outcomes = {result.outcome for result in results}
-    if Outcome.LAB_ERROR in outcomes:
-        return _LAB_BROKE
-    return 0 if outcomes <= {Outcome.PASS, Outcome.SKIP} else _FAILED
-
-
-def _print(run: RunFolder, lab: Lab, as_json_: bool) -> None:
-    if as_json_:
-        print(as_json.document(run.results, (), lab.session()), end="")
-    else:
-        console = results_console()
-        console.print(result_table(run.results), failures_view(run.results, console.width))
-    say(f"JUnit:  {run.junit}")
-    say(f"report: {run.html}")

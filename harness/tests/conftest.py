@@ -6,6 +6,7 @@ from __future__ import annotations
 import gc
 import os
 import signal
+import subprocess
 import sys
 import tempfile
 from collections.abc import Callable, Iterator
@@ -227,6 +228,21 @@ def no_guests(project: Path, tmp_path: Path, known_compiler: None, monkeypatch: 
     monkeypatch.setattr(host, "project_folder", lambda: project)
     monkeypatch.setattr(image, "build_image", lambda *_: made)
     monkeypatch.setattr(Lab, "boot_trouble", lambda _: "")
+
+
+def small_disk_at(folder: Path, size: str) -> Iterator[Path]:
+    """A small file system, for a fixture to yield from.
+
+    Args:
+        folder: where it is mounted; it must not exist.
+        size: as mount(8) takes it.
+    """
+    folder.mkdir()
+    command = ["mount", "-t", "tmpfs", "-o", f"size={size}", "tmpfs", str(folder)]
+    if os.geteuid() != 0 or subprocess.run(command, check=False, capture_output=True).returncode != 0:
+        pytest.skip("only root may mount a file system")
+    yield folder
+    subprocess.run(["umount", str(folder)], check=True)
 
 
 @pytest.fixture

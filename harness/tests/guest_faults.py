@@ -4,12 +4,13 @@
 from __future__ import annotations
 
 import os
+import re
 import signal
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 from harness.guest import Guest
-from harness.model import Outcome
+from harness.model import Outcome, Result
 from harness.provoke import mount_scratch
 
 #: A command that ends only when something else does; its deadline is for those that make a guest hang.
@@ -36,17 +37,12 @@ class Fault:
         """What it is called."""
         return self.workload.__name__
 
-    def trouble(self, outcome: Outcome, message: str, searched: Callable[[str, str], object]) -> str:
-        """What is wrong with a result of this fault; empty where it is the right one.
-
-        Args:
-            outcome, message: of the result.
-            searched: ``re.search``.
-        """
-        if outcome is not self.outcome:
-            return f"{self.name}: {outcome} instead of {self.outcome}: {message}"
-        if not searched(self.message, message):
-            return f"{self.name}: the message {message!r} does not match {self.message!r}"
+    def trouble(self, result: Result) -> str:
+        """What is wrong with a result of this fault; empty where it is the right one."""
+        if result.outcome is not self.outcome:
+            return f"{self.name}: {result.outcome} instead of {self.outcome}: {result.message}"
+        if not re.search(self.message, result.message):
+            return f"{self.name}: the message {result.message!r} does not match {self.message!r}"
         return ""
 
 

@@ -18,6 +18,7 @@ from hypothesis import strategies as st
 
 from harness.cache import DIGESTS, Cache, content_key, file_digest, folder_digest, sparse_digest
 from harness.errors import LabError
+from harness.tests.conftest import small_disk_at
 from harness.tests.processes import PATIENCE
 
 NAME = "kernels/0123456789abcdef"
@@ -28,13 +29,7 @@ FORK = multiprocessing.get_context("fork")
 @pytest.fixture
 def small_disk(tmp_path: Path) -> Iterator[Path]:
     """A file system with room for half a mebibyte."""
-    folder = tmp_path / "disk"
-    folder.mkdir()
-    command = ["mount", "-t", "tmpfs", "-o", "size=512k", "tmpfs", str(folder)]
-    if os.geteuid() != 0 or subprocess.run(command, check=False, capture_output=True).returncode != 0:
-        pytest.skip("only root may mount a file system")
-    yield folder
-    subprocess.run(["umount", str(folder)], check=True)
+    yield from small_disk_at(tmp_path / "disk", "512k")
 
 
 def make_slowly(cache: Cache, started: Event, go: Event, journal: Path) -> None:
