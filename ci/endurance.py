@@ -29,7 +29,7 @@ from harness import host
 from harness.bringup import GuestMaker
 from harness.endurance import Footprint, Spread, faults_in_order, growth
 from harness.errors import HarnessError
-from harness.guest import Guest, GuestStopped
+from harness.guest import CommandOverdue, Guest, GuestStopped
 from harness.lab import Lab, Settings, run_job
 from harness.model import Job, Outcome
 from harness.progress import say
@@ -115,7 +115,7 @@ def _comes_up(bring_up: Callable[[Path], contextlib.AbstractContextManager[Guest
     try:
         with bring_up(folder) as guest:
             guest.run("true")
-    except (HarnessError, GuestStopped, AssertionError) as error:
+    except (HarnessError, GuestStopped, CommandOverdue, AssertionError) as error:
         return f"{str(error).splitlines()[0]} ({folder})"
     shutil.rmtree(folder)
     return ""

@@ -438,7 +438,7 @@ class Lab:
         try:
             with GuestMaker(self.recipe(shape), self.cache).boot(folder) as guest:
                 guest.run(script, timeout=20)
-        except (HarnessError, GuestStopped, AssertionError, TimeoutError) as error:
+        except (HarnessError, GuestStopped, CommandOverdue, AssertionError) as error:
             return str(error).splitlines()[0]
         return ""
 

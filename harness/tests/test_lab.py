@@ -487,6 +487,12 @@ class TestPreparation:
         with pytest.raises(UserError, match="kernel fake cannot be a guest"):
             lab.shape()
 
+    def test_an_accelerator_with_which_a_guest_wedges_is_told(
+        self, lab: Lab, qemu: FakeQemu, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        monkeypatch.setattr(Guest, "run", mock.Mock(side_effect=guests.CommandOverdue("it did not end")))
+        assert lab._boots(Accelerator.KVM) == "it did not end"
+
     def test_an_accelerator_with_which_nothing_boots_is_told_with_the_reason(self, lab: Lab, qemu: FakeQemu) -> None:
         qemu.play(Boot(Start.REFUSED))
         assert "failed to initialize kvm" in lab._boots(Accelerator.KVM)
