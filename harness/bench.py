@@ -24,7 +24,7 @@ from harness.deadline import Deadline
 from harness.errors import LabError, UserError
 from harness.figures import GROWTH, MATRIX, VIRTME_NG, Growth, figures_of, in_turns
 from harness.guest import Guest
-from harness.lab import Lab
+from harness.lab import SO_FAR, Lab
 from harness.model import Fix, Presence
 from harness.progress import activity, say
 from harness.report.figures import document, plot
@@ -118,6 +118,7 @@ class Samplers:
             "warm_restore_to_ssh": self._warm,
             VIRTME_NG: self._virtme,
             "variant_rebuild": self._variant,
+            "edit_to_first_result": functools.partial(self._verdict, SO_FAR),
             "edit_to_verdict": self._verdict,
             MATRIX.name: lambda: self._typed("prove", "--kernel", self._kernel, good=(0, 1)),
             **{growth.kind.name: functools.partial(self._growth, growth) for growth in GROWTH},
@@ -163,9 +164,10 @@ class Samplers:
 
         return sample
 
-    def _verdict(self) -> Sampler:
+    def _verdict(self, until: str = "") -> Sampler:
         tree, lab = self._edited_tree()
-        typed = self._typed("run", self._fix.name, "--kernel", self._kernel, "--tree", str(tree.path))
+        words = ("run", self._fix.name, "--kernel", self._kernel, "--tree", str(tree.path))
+        typed = self._typed(*words, until=until)
 
         def sample(folder: Path) -> float:
             tree.edit()
@@ -192,27 +194,34 @@ class Samplers:
         repeated = ("--repeat", str(growth.cases), "-j", str(growth.guests))
         return self._typed("run", self._fix.name, "--kernel", self._kernel, *repeated)
 
-    def _typed(self, *words: str, good: Sequence[int] = (0,)) -> Sampler:
-        """Runs ``harness`` as a user would, and takes its whole time.
+    def _typed(self, *words: str, good: Sequence[int] = (0,), until: str = "") -> Sampler:
+        """Runs ``harness`` as a user would, and takes its time.
 
         Args:
             words: what follows ``harness``.
             good: the exit codes with which it has done what was asked for.
+            until: what is in the line that ends the time; its whole time where this is empty.
         """
 
         def sample(folder: Path) -> float:
             log = folder / "output.log"
             deadline = Deadline.after(_COMMAND_SECONDS)
+            said: list[float] = []
+
+            def note(line: str) -> None:
+                if until and until in line:
+                    said.append(time.perf_counter())
+
             started = time.perf_counter()
-            finished = proc.run([*HARNESS, *words], deadline=deadline, log=log)
-            seconds = time.perf_counter() - started
+            finished = proc.run([*HARNESS, *words], deadline=deadline, log=log, on_line=note)
+            said.append(time.perf_counter())
             self._run.become_latest()
             if finished.returncode not in good:
                 raise LabError(
                     f"harness {words[0]} ended with {finished.returncode}, so there is nothing to measure",
                     f"see {log}",
                 )
-            return seconds
+            return said[0] - started
 
         return sample
 

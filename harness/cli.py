@@ -5,13 +5,14 @@ from __future__ import annotations
 
 import contextlib
 import datetime
+import functools
 import gc
 import json
 import os
 import signal
 import sys
 import traceback
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Annotated
@@ -415,6 +416,12 @@ def _terminated(_signal: int, _frame: object) -> None:
     raise KeyboardInterrupt
 
 
+@functools.cache
+def _command() -> Callable[[], object]:
+    # Making it takes some 30 ms; the tests run it hundreds of times in one process.
+    return typer.main.get_command(app)
+
+
 def main() -> None:
     """Run the command; turn exceptions into one clear sentence and the right exit code."""
     with bisect_cli.stopping_git(sys.argv[1:]):
@@ -428,7 +435,7 @@ def _main() -> None:
     # Each run of pytest collects garbage several times; what is loaded by now is none.
     gc.freeze()
     try:
-        app()
+        _command()()
     except HarnessError as error:
         say(f"error: {error}")
         sys.exit(error.exit_code)

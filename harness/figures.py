@@ -57,7 +57,8 @@ USUAL = (
     Kind("warm_restore_to_ssh", _BOOTS, "a saved guest restored until then", Aim(1 / 15, True), boots=True),
     Kind(VIRTME_NG, _BOOTS, "virtme-ng: `vng -- uname -r` until it answers", boots=True),
     Kind("variant_rebuild", _EDITS, "a file edited, the modules rebuilt without one fix"),
-    Kind("edit_to_verdict", _EDITS, "a file edited, `harness run` of one test case until it ends", Aim(10)),
+    Kind("edit_to_first_result", _EDITS, "a file edited, `harness run` until it tells of its test case", Aim(10)),
+    Kind("edit_to_verdict", _EDITS, "... until it ends, with its scan for leaks"),
 )
 #: Ten minutes of work: only when asked for.
 MATRIX = Kind("matrix", _ALL, "`harness prove`", long=True)

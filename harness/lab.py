@@ -47,6 +47,8 @@ from harness.vm import (
 _SETTLE_SECONDS = 3.0
 #: What labs with the same settings in several processes have in common.
 _SHARED = ("kernel", "built", "suppressions", "lab_modules", "image", "choice", "qemu")
+#: In the line that tells what is known of a result before the scan for leaks.
+SO_FAR = "so far, looking for leaks"
 #: The canaries of testcases/guest/modules/lab_canary.c; each must be named by a report.
 _CANARY = "use_after_free"
 #: ... that of kmemleak, where leaks are looked for, and that of lockdep, where the kernel has it.
@@ -509,6 +511,11 @@ class CaseRun:
         assert self.guest is not None
         self._durations[Stage.WORKLOAD] = round(time.monotonic() - self._workload_started, 3)
         leaks: tuple[Finding, ...] = ()
+        if trouble is not None:
+            trouble = judge.blamed(self.guest, trouble)
+        scans = self._lab.settings.kmemleak and judge.can_still_be_asked(trouble)
+        if scans and not self._more_to_come:
+            self._say_so_far(self.guest, trouble)
         # In the session's first case the canaries' guest still lives, and the host may have no room for a third one.
         pending = self._lab.canaries_pending
         if pending:
@@ -516,9 +523,8 @@ class CaseRun:
         elif self._more_to_come:
             self._lab.pool.prepare_next()
         if trouble is not None:
-            trouble = judge.blamed(self.guest, trouble)
             judge.ask_for_blocked_tasks(self.guest, trouble)
-        if self._lab.settings.kmemleak and judge.can_still_be_asked(trouble):
+        if scans:
             try:
                 with self._in_stage(Stage.SCAN):
                     leaks = self.guest.scan_kmemleak()
@@ -534,6 +540,12 @@ class CaseRun:
         if pending and self._more_to_come:
             self._lab.pool.prepare_next()
         return self._decide(trouble, leaks)
+
+    def _say_so_far(self, guest: Guest, trouble: BaseException | None) -> None:
+        """Somebody may be waiting for this one result, which a scan delays by ten seconds."""
+        outcome, message = judge.decide(trouble, guest.console.findings, None)
+        first_line = f": {message.splitlines()[0]}" if message else ""
+        say(without_control_characters(f"{self._job.case}: {outcome} {SO_FAR}{first_line}"))
 
     def _unless_void(self, trouble: BaseException | None) -> BaseException | None:
         """What went wrong; where the canaries were provoked and not seen, that nothing that was seen counts."""

@@ -58,6 +58,10 @@ class Process:
         condition = f"[ -s {self._files}.status ]"
         return holds_within(self._guest, condition, seconds=seconds * self._guest.patience)
 
+    def errors(self) -> str:
+        """What it has written to standard error so far."""
+        return self._guest.read(f"{self._files}.errors")
+
     def status(self) -> int:
         """Its exit status, 128 + N where signal N ended it. It must have ended."""
         return int(self._guest.read(f"{self._files}.status"))

@@ -20,6 +20,8 @@ from harness import bench, host, spec, virtme
 from harness.bench import EditedTree
 from harness.build import build_kernel
 from harness.cache import Cache
+from harness.figures import USUAL
+from harness.lab import SO_FAR
 from harness.tests import front_door
 from harness.tests.conftest import Ground
 from harness.tests.fake_project import FIX, KERNEL, kernel_facts
@@ -27,6 +29,7 @@ from harness.tests.fake_qemu import HANGS, Boot, FakeQemu, Reply, Start, Then, l
 from harness.tests.processes import PATIENCE, Ended, HarnessCommand, holds
 
 FRONT_DOOR = (sys.executable, "-m", "harness.tests.front_door")
+FakeProgram = Callable[[str, str], Path]
 LEAKING = Boot(leaks=leak_report("cachefiles_add_cache"))
 HANGING = Boot(replies=(Reply("^uname -r$", then=Then.HANG),))
 WHAT_VIRTME_NG_NEEDS = ("CONFIG_9P_FS", "CONFIG_NET_9P_VIRTIO", "CONFIG_VIRTIO_PCI", "CONFIG_VIRTIO_CONSOLE")
@@ -64,6 +67,7 @@ def figures(project: Path) -> dict[str, dict[str, Any]]:
     return {figure["name"]: figure for figure in record(project)["figures"]}
 
 
+@pytest.mark.slow
 class TestBoots:
     def test_figures_are_taken_in_turns_and_left_in_the_run_folder(
         self, run_bench: Callable[..., Ended], here: Path, tmp_path: Path
@@ -147,7 +151,16 @@ class TestEdits:
         assert figures(here)["edit_to_verdict"]["n"] == 1
         log = (here / "runs/latest/edit_to_verdict-1/output.log").read_text()
         assert f"building modules of {KERNEL} ..." in log
-        assert "pass" in log
+        assert f"pass {SO_FAR}" in log
+
+    def test_the_first_result_ends_the_time_and_not_the_command(
+        self, run_bench: Callable[..., Ended], here: Path, monkeypatch: pytest.MonkeyPatch, fake_program: FakeProgram
+    ) -> None:
+        program = fake_program("typed", 'echo "a case: pass so far, looking for leaks"; sleep 2; echo pass')
+        monkeypatch.setattr(bench, "HARNESS", (str(program),))
+        ended = run_bench("edit_to_first_result", "edit_to_verdict", "--repeat", "1")
+        assert ended.status == 0, ended.errors
+        assert figures(here)["edit_to_first_result"]["median"] < 2 <= figures(here)["edit_to_verdict"]["median"]
 
     def test_a_test_case_that_does_not_pass_is_no_figure(
         self, run_bench: Callable[..., Ended], here: Path, qemu: FakeQemu
@@ -216,6 +229,7 @@ class TestEditedTree:
         assert not first.exists()
 
 
+@pytest.mark.slow
 class TestVirtmeNg:
     @pytest.fixture
     def installed(self, fake_program: Callable[[str, str], Path]) -> Path:
@@ -293,7 +307,7 @@ class TestVirtmeNg:
         monkeypatch.setattr(host, "find_program", lambda program: None if program == "vng" else find(program))
         ended = run_bench("--repeat", "1")
         assert ended.status == 0, ended.errors
-        assert set(figures(here)) == {"cold_boot_to_ssh", "warm_restore_to_ssh", "variant_rebuild", "edit_to_verdict"}
+        assert set(figures(here)) == {kind.name for kind in USUAL} - {"virtme_ng"}
         assert "virtme-ng is not installed" in record(here)["session"]["virtme_ng"]
         assert run_bench("virtme_ng").status == 2
 

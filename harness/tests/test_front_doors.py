@@ -25,6 +25,8 @@ from harness.tests.fake_project import FIX, KERNEL, TITLE
 from harness.tests.fake_qemu import HANGS, Boot, FakeQemu, Reply, Start, Then, leak_report
 from harness.tests.processes import PATIENCE, Ended, HarnessCommand, holds, is_running
 
+pytestmark = pytest.mark.slow
+
 CANARIES = GOOD = Boot()
 LEAKING = Boot(leaks=leak_report("cachefiles_add_cache"))
 LEAKING_ELSEWHERE = Boot(leaks=leak_report("cachefiles_other"))

@@ -16,6 +16,7 @@ import pytest
 
 from harness import bringup, build
 from harness import guest as guests
+from harness import lab as labs
 from harness.cache import DIGESTS
 from harness.errors import LabError, UserError
 from harness.guest import Guest, Keys
@@ -131,6 +132,19 @@ class TestOutcomes:
         qemu.play(Boot(leaks=LEAK))
         result = run()
         assert (result.outcome, result.stage, result.message) == (Outcome.LEAK, Stage.SCAN, LEAK_TITLE)
+
+    @pytest.mark.parametrize(
+        ("workload", "told"),
+        [("workload", "pass so far, looking for leaks"), ("wrong", "fail so far, looking for leaks: ")],
+    )
+    def test_what_is_known_before_leaks_are_looked_for_is_told(
+        self, run: RunWorkload, qemu: FakeQemu, monkeypatch: pytest.MonkeyPatch, workload: str, told: str
+    ) -> None:
+        said: list[str] = []
+        monkeypatch.setattr(labs, "say", said.append)
+        qemu.play(Boot(leaks=LEAK, replies=(Reply("^wrong$", status=1),)))
+        assert run(workload).outcome is Outcome.LEAK
+        assert [line for line in said if line.startswith(f"{JOB.case}: {told}")]
 
     def test_leaks_are_not_looked_for_where_nobody_wants_to(
         self, ground: Ground, tmp_path: Path, qemu: FakeQemu, canaries_seen: None

@@ -71,6 +71,7 @@ def outcomes(ended: Ended) -> list[str]:
     return [one["outcome"] for one in json.loads(ended.output)["results"]]
 
 
+@pytest.mark.slow
 class TestCommand:
     def test_each_run_has_the_next_seed_and_leaves_its_steps(self, stressed: Any, here: Path) -> None:
         ended = stressed("--seed", "1-7", "--runs", "2", "--json")
@@ -114,6 +115,7 @@ class TestCommand:
         assert not qemu.pids()
 
 
+@pytest.mark.slow
 class TestShrink:
     def test_a_run_that_crashed_is_shrunk_to_a_test_case(
         self,

@@ -185,6 +185,7 @@ def only(ended: Ended) -> dict[str, Any]:
     return operation
 
 
+@pytest.mark.slow
 class TestCommand:
     def test_where_nothing_is_wrong_it_ends_with_0(self, swept: Any, here: Path) -> None:
         ended = swept(OPERATION, "--kernel", KERNEL, "--json")
@@ -366,6 +367,7 @@ class TestBadInput:
         assert str(file) in ended.errors
 
 
+@pytest.mark.slow
 class TestResume:
     def test_a_broken_lab_leaves_what_it_has_and_the_rest_is_done_later(
         self, swept: Any, here: Path, qemu: FakeQemu
