@@ -130,13 +130,13 @@ class TestExitCodes:
         def failing() -> None:
             raise error
 
-        monkeypatch.setattr(cli, "app", failing)
+        monkeypatch.setattr(cli, "_command", lambda: failing)
         assert harness_command().status == status
 
     def test_a_fault_of_the_harness_asks_to_be_reported(
         self, harness_command: HarnessCommand, monkeypatch: pytest.MonkeyPatch
     ) -> None:
-        monkeypatch.setattr(cli, "app", lambda: print(1 / 0))
+        monkeypatch.setattr(cli, "_command", lambda: lambda: print(1 / 0))
         errors = harness_command().errors
         assert "ZeroDivisionError" in errors
         assert "please report it" in errors
