@@ -18,6 +18,7 @@ from harness.provoke.cache import (
 from harness.provoke.daemon import OndemandDaemon
 from harness.provoke.delay import Delay, delay, rendezvous
 from harness.provoke.disk import Room, SmallDisk
+from harness.provoke.failing_allocation import failing_allocation
 from harness.provoke.freeze import frozen
 from harness.provoke.fscache_state import (
     Cache,
@@ -50,6 +51,7 @@ __all__ = [
     "bind_and_unbind",
     "delay",
     "erofs_image",
+    "failing_allocation",
     "frozen",
     "fscache_state",
     "holds_within",

@@ -17,14 +17,13 @@ from harness.guest import CommandOverdue, Guest, GuestStopped
 from harness.klog.injections import Injection, parse_blocked, parse_injections
 from harness.model import Finding
 from harness.provoke.cache import erofs_image
+from harness.provoke.failing_allocation import ANY_ALLOCATION_MAY_FAIL, FOLDER, MODULE
 from harness.sweep_operations import Operation
 from harness.sweep_records import Fault
 
 #: fs/cachefiles/error_inject.c: what is written to its file, by the error that follows.
 _ERROR_STATES = MappingProxyType({"ENOSPC": 1, "EIO": 2})
 ERRORS = tuple(_ERROR_STATES)
-#: testcases/guest/modules/lab_fail_nth.c
-_WORKERS = "/sys/kernel/debug/lab_fail_nth"
 #: How long an iteration may take, before the guest's patience is applied. One takes a second without KVM.
 _SECONDS = 20.0
 #: How long what is left to workers may take, in the guest's time.
@@ -34,16 +33,8 @@ _CONSOLE_SECONDS = 10.0
 _BLOCKED_SECONDS = 3
 _LOOKED = "lab: looked for blocked tasks"
 
-#: Documentation/fault-injection/fault-injection.rst: by default only allocations that may not wait fail, and
-#: pages only in pairs. Which caches the filter lets through is on the kernel's command line (harness/vm.py).
-_SWITCH_ON = """\
-cd /sys/kernel/debug
-echo N >failslab/ignore-gfp-wait
-echo N >fail_page_alloc/ignore-gfp-wait
-echo N >fail_page_alloc/ignore-gfp-highmem
-echo 0 >fail_page_alloc/min-order
-for one in failslab fail_page_alloc; do echo 2 >$one/verbose; done
-echo Y >failslab/cache-filter
+_SWITCH_ON = f"""\
+{ANY_ALLOCATION_MAY_FAIL}\
 mkdir -p /m /run/sweep /cache
 # No journal: what it allocates is none of the subject's. Room for the 256 folders of many volumes.
 mkfs.ext4 -q -F -O ^has_journal -N 300000 /dev/disk/scratch
@@ -194,8 +185,8 @@ def switch_on(guest: Guest, operation: Operation) -> None:
         erofs_image(guest, name)
     guest.run(f"set -e\n{_TWO_PARTS}{_SWITCH_ON}")
     if operation.worker:
-        guest.load_lab_module("lab_fail_nth")
-        guest.run(f"echo {operation.worker} >{_WORKERS}/function")
+        guest.load_lab_module(MODULE)
+        guest.run(f"echo {operation.worker} >{FOLDER}/function")
     guest.clear_kmemleak()
 
 
@@ -264,7 +255,7 @@ def script(operation: Operation, modules: Sequence[str]) -> str:
     }
     functions = "".join(f"{name}() {{\n{body}\n}}\n" for name, body in parts.items())
     settling = _ITERATION.replace("@SETTLING@", str(_SETTLING_SECONDS)).replace("@ENDED@", _ENDED.format("$1"))
-    worker = f"worker={operation.worker} workers={_WORKERS}\n"
+    worker = f"worker={operation.worker} workers={FOLDER}\n"
     return f"{_functions(modules)}{worker}{functions}{settling}"
 
 
