@@ -7,6 +7,7 @@ import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
+from types import MappingProxyType
 
 from harness.errors import LabError, UserError
 from harness.lab import CaseRun, Lab, case_folder
@@ -17,15 +18,33 @@ from harness.report.terminal import result_line, without_control_characters
 from harness.runs import RunFolder, write_atomically
 from harness.source_lines import located
 from harness.sweep_operations import Operation, chosen
-from harness.sweep_records import NO_FAULT, Fault, Iteration, Question, Series, Sweep, document, grouped, read
+from harness.sweep_records import (
+    CONDITIONS,
+    NO_FAULT,
+    Fault,
+    Iteration,
+    Question,
+    Series,
+    Sweep,
+    document,
+    grouped,
+    read,
+)
 
 #: The file in a run's folder from which a sweep can be resumed.
 RECORD = "sweep.json"
 #: Without these there is nothing to inject, or nobody to say that it is wanted.
 _NEEDED = ("CONFIG_FAILSLAB", "CONFIG_FAIL_PAGE_ALLOC", "CONFIG_FAULT_INJECTION_DEBUG_FS")
 
-#: With it cachefiles lets its own calls of the filesystem fail (Documentation/filesystems/caching/cachefiles.rst).
-_ERROR_INJECTION = "CONFIG_CACHEFILES_ERROR_INJECTION"
+#: What each condition needs of the kernel; the first one: Documentation/filesystems/caching/cachefiles.rst.
+_CONDITIONS_NEED = MappingProxyType(
+    {
+        "ENOSPC": "CONFIG_CACHEFILES_ERROR_INJECTION",
+        "EIO": "CONFIG_CACHEFILES_ERROR_INJECTION",
+        "full-disk": "CONFIG_EXT4_FS",
+        "failing-disk": "CONFIG_FAIL_MAKE_REQUEST",
+    }
+)
 
 
 def checked(lab: Lab, question: Question) -> Question:
@@ -147,7 +166,7 @@ class Sweeper:
     ) -> BaseException | None:
         """Iterate until there is nothing left to fail, or the guest is used up; returns why it is."""
         series = self.sweep.of(operation.name)
-        errors = self._errors(operation)
+        conditions = self._conditions(operation)
         fault: Fault | None = NO_FAULT
         while fault is not None:
             started = time.monotonic()
@@ -156,7 +175,7 @@ class Sweeper:
             series = series.with_iteration(iteration)
             # What does not work without injection is not worth a second guest.
             hopeless = fault == NO_FAULT and bool(iteration.went_wrong)
-            fault = series.next_fault(errors)
+            fault = series.next_fault(conditions)
             series = replace(series, finished=hopeless or fault is None)
             self._keep(series)
             if iteration.went_wrong:
@@ -164,10 +183,11 @@ class Sweeper:
                 return seen.trouble or _failure(iteration)
         return None
 
-    def _errors(self, operation: Operation) -> tuple[str, ...]:
-        """With which errors cachefiles' own calls of the filesystem can fail; none where only workers are hit."""
-        able = self._lab.built.config().get(_ERROR_INJECTION) == "y"
-        return fail_nth.ERRORS if able and not operation.worker else ()
+    def _conditions(self, operation: Operation) -> tuple[str, ...]:
+        """What the operation can meet on this kernel; nothing where only workers are hit."""
+        config = self._lab.built.config()
+        able = (name for name in CONDITIONS if config.get(_CONDITIONS_NEED[name]) == "y")
+        return () if operation.worker else tuple(able)
 
     def _keep(self, series: Series) -> None:
         self.sweep = self.sweep.with_series(series)
@@ -182,7 +202,7 @@ def _iteration(fault: Fault, guest: int, seen: fail_nth.Seen, subject: _Subject,
     capability, place = _place(seen, subject)
     return Iteration(
         nth=fault.nth,
-        errors=fault.errors,
+        condition=fault.condition,
         guest=guest,
         # One that never came back is known by what the kernel printed.
         injected=attempt.injected if attempt is not None else bool(seen.injections),

@@ -7,6 +7,7 @@ import errno
 import json
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
+from types import MappingProxyType
 
 from harness.model import Finding, FindingKind, Outcome, Result, Session
 from harness.typed_json import decoded, encoded
@@ -16,22 +17,32 @@ from harness.typed_json import decoded, encoded
 ENOUGH_MISSES = 2
 
 
+#: What an operation meets once each of its allocations has failed, in this order: the last one spoils the disk.
+CONDITIONS = MappingProxyType(
+    {
+        "ENOSPC": "cachefiles' file operations fail with ENOSPC",
+        "EIO": "cachefiles' file operations fail with EIO",
+        "full-disk": "the cache's disk is full",
+        "failing-disk": "the cache's disk refuses all requests",
+    }
+)
+
+
 @dataclass(frozen=True)
 class Fault:
     """What is made to fail.
 
     Attributes:
         nth: which allocation, counted from 1; 0 for none.
-        errors: with which error all of cachefiles' own calls of the filesystem fail, ``ENOSPC`` for those that write
-            or ``EIO``; empty where they do not.
+        condition: one of :data:`CONDITIONS`, empty for none.
     """
 
     nth: int = 0
-    errors: str = ""
+    condition: str = ""
 
     def __str__(self) -> str:
-        if self.errors:
-            return f"cachefiles' file operations fail with {self.errors}"
+        if self.condition:
+            return CONDITIONS[self.condition]
         return f"N = {self.nth}" if self.nth else "no injection"
 
 
@@ -62,7 +73,7 @@ class Iteration:
 
     Attributes:
         nth: the allocation that fails; 0 for none, with which each guest begins.
-        errors: as in :class:`Fault`.
+        condition: as in :class:`Fault`.
         guest: which guest of this operation, counted from 1.
         injected: whether there was such an allocation.
         capability: what failed (``failslab``, ``fail_page_alloc``); empty where the kernel does not say, as for
@@ -79,7 +90,7 @@ class Iteration:
 
     nth: int
     guest: int
-    errors: str = ""
+    condition: str = ""
     injected: bool = False
     capability: str = ""
     place: str = ""
@@ -94,7 +105,7 @@ class Iteration:
     @property
     def fault(self) -> Fault:
         """What was made to fail."""
-        return Fault(self.nth, self.errors)
+        return Fault(self.nth, self.condition)
 
     @property
     def went_wrong(self) -> tuple[str, ...]:
@@ -139,16 +150,16 @@ class Series:
         """How many guests have done something."""
         return max((one.guest for one in self.iterations), default=0)
 
-    def next_fault(self, errors: Sequence[str]) -> Fault | None:
+    def next_fault(self, conditions: Sequence[str]) -> Fault | None:
         """What is to be made to fail next; None where all has been.
 
         Args:
-            errors: with which errors file operations are to fail, once all allocations have.
+            conditions: what is to be met once all allocations have failed.
         """
         if not self.exhausted:
             return Fault(max((one.nth for one in self.iterations), default=0) + 1)
-        done = {one.errors for one in self.iterations}
-        return next((Fault(errors=error) for error in errors if error not in done), None)
+        done = {one.condition for one in self.iterations}
+        return next((Fault(condition=one) for one in conditions if one not in done), None)
 
     @property
     def exhausted(self) -> bool:
@@ -228,7 +239,7 @@ def grouped(iterations: Iterable[Iteration]) -> tuple[Group, ...]:
     """Iterations with a failure, those alike together, in the order of their first appearance."""
     numbers: dict[tuple[str, str, tuple[str, ...]], list[int]] = {}
     for one in iterations:
-        if one.injected or one.errors or one.went_wrong:
+        if one.injected or one.condition or one.went_wrong:
             unknown = "the kernel does not say where" if one.injected else str(replace(one.fault, nth=0))
             place = one.place or unknown
             numbers.setdefault((place, one.said, one.went_wrong), []).append(one.nth)

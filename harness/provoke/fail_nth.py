@@ -10,7 +10,6 @@ import json
 import shlex
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
-from types import MappingProxyType
 
 from harness.deadline import Deadline
 from harness.guest import CommandOverdue, Guest, GuestStopped
@@ -21,9 +20,6 @@ from harness.provoke.failing_allocation import ANY_ALLOCATION_MAY_FAIL, FOLDER, 
 from harness.sweep_operations import Operation
 from harness.sweep_records import Fault
 
-#: fs/cachefiles/error_inject.c: what is written to its file, by the error that follows.
-_ERROR_STATES = MappingProxyType({"ENOSPC": 1, "EIO": 2})
-ERRORS = tuple(_ERROR_STATES)
 #: How long an iteration may take, before the guest's patience is applied. One takes a second without KVM.
 _SECONDS = 20.0
 #: How long what is left to workers may take, in the guest's time.
@@ -37,7 +33,7 @@ _SWITCH_ON = f"""\
 {ANY_ALLOCATION_MAY_FAIL}\
 mkdir -p /m /run/sweep /cache
 # No journal: what it allocates is none of the subject's. Room for the 256 folders of many volumes.
-mkfs.ext4 -q -F -O ^has_journal -N 300000 /dev/disk/scratch
+mkfs.ext4 -q -F -m 0 -O ^has_journal -N 300000 /dev/disk/scratch
 mount /dev/disk/scratch /cache
 """
 
@@ -87,6 +83,26 @@ unused_object() {
     object=$1
 }
 drop_caches() { echo 3 >/proc/sys/vm/drop_caches; }
+# fs/cachefiles/error_inject.c; Documentation/fault-injection/fault-injection.rst
+meet() {
+    case $1 in
+    ENOSPC) echo 1 >/proc/sys/cachefiles/error_injection ;;
+    EIO) echo 2 >/proc/sys/cachefiles/error_injection ;;
+    full-disk) fallocate -l $(stat -f -c '%a * %S' /cache | xargs expr) /cache/filler ;;
+    failing-disk)
+        cd /sys/kernel/debug/fail_make_request
+        echo 100 >probability; echo -1 >times; echo 0 >verbose; echo 1 >$disk/make-it-fail
+        cd / ;;
+    esac
+} 2>/dev/null
+part() {
+    case $1 in
+    ENOSPC | EIO) echo 0 >/proc/sys/cachefiles/error_injection ;;
+    full-disk) rm -f /cache/filler ;;
+    failing-disk) echo 0 >$disk/make-it-fail ;;
+    esac
+} 2>/dev/null
+disk=/sys/block/$(basename $(readlink -f /dev/disk/scratch))
 reversed() { for one; do echo $one; done | tac; }
 load_modules() { modprobe -a $modules; }
 unload_modules() {
@@ -100,21 +116,23 @@ _ITERATION = """\
 attempt() {
     prepare >$said 2>&1 || { echo "broken the preparation fails: $(cat $said)"; return; }
     [ -z "$worker" ] || echo $1 >$workers/nth
-    [ -z "$errors" ] || echo $errors >/proc/sys/cachefiles/error_injection 2>/dev/null
+    meet $condition
     result=$(operation $1 2>$said)
-    # Where the preparation within fail-nth is what cachefiles lets fail, there is nothing to be tested.
-    [ -z "$result$errors" ] && result=$(cat $said)
+    # Where the preparation within fail-nth is what meets the condition, there is nothing to be tested.
+    [ -z "$result$condition" ] && result=$(cat $said)
     echo "$2 $result"
     undo >/dev/null 2>&1
     [ -z "$worker" ] || { echo "worker $(cat $workers/state)"; echo 0 >$workers/nth; }
-    [ -z "$errors" ] || echo 0 >/proc/sys/cachefiles/error_injection 2>/dev/null
+    part $condition
 }
-errors=${3-}
+condition=${3-}
 said=/run/sweep/$1.said
 if setup >$said 2>&1; then
     name=a attempt $2 attempt
     # A cache whose filesystem has failed is dead, and has to be bound anew: the next iteration does that.
-    [ "$errors" ] || name=b attempt 0 again
+    case $condition in
+    "" | full-disk) condition= name=b attempt 0 again ;;
+    esac
 else
     echo "broken the set-up fails: $(cat $said)"
 fi
@@ -199,8 +217,8 @@ def iterate(guest: Guest, operation: Operation, fault: Fault, modules: Sequence[
         fault: what fails.
         modules: names of the modules under test, in an order in which they can be loaded.
     """
-    name = fault.errors or str(fault.nth)
-    words = f"sh -s {name} {fault.nth}" + (f" {_ERROR_STATES[fault.errors]}" if fault.errors else "")
+    name = fault.condition or str(fault.nth)
+    words = f"sh -s {name} {fault.nth} {fault.condition}".rstrip()
     console = guest.console
     start, known = console.position(), len(console.findings)
     trouble: CommandOverdue | GuestStopped | None = None

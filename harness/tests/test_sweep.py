@@ -18,7 +18,7 @@ from harness.guest import Guest
 from harness.model import FindingKind, Outcome, Session
 from harness.provoke import fail_nth
 from harness.sweep_operations import OPERATIONS, chosen
-from harness.sweep_records import Fault, Iteration, Question, Series, Sweep, grouped, ranges
+from harness.sweep_records import CONDITIONS, Fault, Iteration, Question, Series, Sweep, grouped, ranges
 from harness.tests.conftest import Ground
 from harness.tests.fake_project import FIX, KERNEL
 from harness.tests.fake_qemu import HANGS, PANIC_TITLE, Boot, FakeQemu, Reply, Then, kasan_report, leak_report
@@ -58,9 +58,9 @@ class TestSeries:
     def test_errors_of_the_filesystem_come_after_the_allocations(self) -> None:
         series = Series(OPERATION, (missed(0), hit(1), missed(2), missed(3)))
         assert series.next_fault(()) is None
-        assert series.next_fault(("ENOSPC", "EIO")) == Fault(errors="ENOSPC")
+        assert series.next_fault(("ENOSPC", "EIO")) == Fault(condition="ENOSPC")
         series = series.with_iteration(Iteration(0, 1, "ENOSPC"))
-        assert series.next_fault(("ENOSPC", "EIO")) == Fault(errors="EIO")
+        assert series.next_fault(("ENOSPC", "EIO")) == Fault(condition="EIO")
         assert series.with_iteration(Iteration(0, 2, "EIO")).next_fault(("ENOSPC", "EIO")) is None
 
     def test_a_leak_belongs_to_the_iteration_whose_process_allocated_it(self) -> None:
@@ -161,6 +161,7 @@ def here(ground: Ground, qemu: FakeQemu, canaries_seen: None, monkeypatch: pytes
     monkeypatch.setattr(host, "project_folder", lambda: ground.project)
     monkeypatch.setenv("HARNESS_CACHE", str(ground.cache))
     monkeypatch.setattr(sweep, "_NEEDED", ("CONFIG_KASAN",))
+    monkeypatch.setattr(sweep, "_CONDITIONS_NEED", dict.fromkeys(CONDITIONS, "CONFIG_ABSENT"))
     qemu.play(CLEAN)
     return ground.project
 
@@ -287,18 +288,19 @@ class TestCommand:
         assert one["points"] == 2
         assert [it["place"] for it in one["iterations"]] == ["", "by_worker", "", "", ""]
 
-    def test_where_cachefiles_can_fail_by_itself_it_does_so_at_the_end(
+    def test_conditions_that_the_kernel_can_make_come_at_the_end(
         self, swept: Any, qemu: FakeQemu, monkeypatch: pytest.MonkeyPatch
     ) -> None:
-        monkeypatch.setattr(sweep, "_ERROR_INJECTION", "CONFIG_KASAN")
+        for name in ("ENOSPC", "EIO"):
+            monkeypatch.setitem(sweep._CONDITIONS_NEED, name, "CONFIG_KASAN")
         bad = Reply(
-            "^sh -s EIO 0 2$", console=kasan_report("cachefiles_read") + "[    2.0] lab: iteration EIO ended\n"
+            "^sh -s EIO 0 EIO$", console=kasan_report("cachefiles_read") + "[    2.0] lab: iteration EIO ended\n"
         )
         # As when the preparation has failed: then there is nothing to be tested.
-        good = Reply("^sh -s ENOSPC 0 1$", "attempt \n", console="[    2.000000] lab: iteration ENOSPC ended\n")
+        good = Reply("^sh -s ENOSPC 0 ENOSPC$", "attempt \n", console="[    2.000000] lab: iteration ENOSPC ended\n")
         qemu.play(Boot(replies=(*CLEAN.replies, good, bad)))
         one = only(swept(OPERATION, "--kernel", KERNEL, "--json"))
-        assert [it["errors"] for it in one["iterations"][-2:]] == ["ENOSPC", "EIO"]
+        assert [it["condition"] for it in one["iterations"][-2:]] == ["ENOSPC", "EIO"]
         assert (one["finished"], one["points"], len(one["results"])) == (True, 2, 1)
         assert one["iterations"][-1]["findings"] == ["KASAN: use-after-free Read in cachefiles_read"]
 

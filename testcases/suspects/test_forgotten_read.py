@@ -3,8 +3,8 @@
 
 When the daemon asks for requests and there is a READ of an object whose anonymous fd was closed, the kernel sends a
 worker to have the object opened anew, and tells the daemon that there is nothing to do until that has been asked
-for. If the worker finds no memory for its request, the READ could be tried again, and poll(2) would say so; but a daemon
-that sleeps in poll(2) already is not woken. The reader waits, in state D, until there is another request.
+for. If the worker finds no memory for its request, the READ could be tried again, and poll(2) would say so; but a
+daemon that sleeps in poll(2) already is not woken. The reader waits, in state D, until there is another request.
 
 Found by a sweep (harness sweep worker-reopen). The report is in forgotten_read.txt.
 """
@@ -40,6 +40,8 @@ def test_a_read_is_served_after_a_reopening_that_found_no_memory(guest: Guest) -
     # Any other request makes the daemon look for what there is.
     guest.run(shlex.join(mount_command("other", "/other")))
     served_then = reader.ends_within(10)
-    assert served, f"nobody told the daemon of the read that waits; after another request it was served: {served_then}"
+    assert served, (
+        f"nobody told the daemon of the read that waits; after another request it was served: {served_then}"
+    )
     guest.run("umount /m /other")
     daemon.stop()
