@@ -3,27 +3,28 @@
 
 from __future__ import annotations
 
-import itertools
 import json
 import re
 import secrets
 import time
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Annotated
 
 import typer
 
-from harness import doctor, host, spec, stress
+from harness import doctor, host, spec, stress, stress_records
 from harness.errors import UserError
 from harness.lab import Lab, Settings
 from harness.model import Result
 from harness.options import JsonOption
 from harness.progress import say
-from harness.recording import GOOD, exit_code, print_results, recorded
+from harness.recording import exit_code, print_results, recorded
 from harness.report import as_json
 from harness.runs import RunFolder, write_atomically
 from harness.stress import STEPS, Stress
-from harness.stress_steps import Seed, as_text
+from harness.stress_records import RECORD, Plan, Progress, document
+from harness.stress_steps import Seed, Step, as_text
 
 _IMAGE = "stress"
 _UNITS = {"s": 1.0, "m": 60.0, "h": 3600.0}
@@ -52,6 +53,7 @@ def stress_(
     length: Annotated[int, typer.Option("--length", min=1, help="Steps of a run.")] = Stress.length,
     no_delays: Annotated[bool, typer.Option("--no-delays", help="Do not delay functions of the kernel.")] = False,
     steps: Annotated[Path | None, typer.Option("--steps", metavar="FILE", help="Do these steps.")] = None,
+    resume: Annotated[bool, typer.Option("--resume", help="Go on with the runs that were interrupted.")] = False,
     as_json_: JsonOption = False,
 ) -> None:
     """Mount, read and unmount images against daemons that are late, die and are replaced; look what breaks.
@@ -60,25 +62,47 @@ def stress_(
     culling, a disk that fills, memory pressure, and delays at functions of the modules under test. In the end all
     is taken down; nothing may be left, and the kernel may have reported nothing.
     """
-    seconds = _seconds(duration) if duration else None
-    begin = Seed.parse(seed) if seed is not None else Seed(secrets.randbelow(_MOST))
-    given = stress.read_steps(steps) if steps is not None else ()
-    lab, run, common = _lab(kernel, tree, without, length, not no_delays)
-    until = time.monotonic() + seconds if seconds is not None else None
+    if resume:
+        progress = stress_records.interrupted(host.project_folder())
+    else:
+        plan = Plan(
+            kernel,
+            seed=Seed.parse(seed).number if seed is not None else secrets.randbelow(_MOST),
+            runs=runs,
+            seconds=_seconds(duration) if duration else 0.0,
+            until_fail=until_fail,
+            tree=str(tree.absolute()) if tree else "",
+            without=tuple(without or ()),
+            length=length,
+            delays=not no_delays,
+            steps=str(steps.absolute()) if steps else "",
+        )
+        progress = Progress(plan)
+    plan = progress.plan
+    given = stress.read_steps(Path(plan.steps)) if plan.steps else ()
+    chosen_tree = Path(plan.tree) if plan.tree else None
+    lab, run, common = _lab(plan.kernel, chosen_tree, plan.without, plan.length, plan.delays)
     with recorded(run, lab):
         lab.prepare()
-        for place in itertools.count():
-            if given:
-                result = stress.run_steps(lab, common, given, f"run-{place + 1}", place + 1 < runs)
-            else:
-                number = Seed(begin.number + place)
-                result = stress.run_seed(lab, common, number, until is not None or place + 1 < runs)
-            run.record(result, lab.session(), place)
-            over = time.monotonic() >= until if until is not None else place + 1 >= runs
-            if over or (until_fail and exit_code([result]) != GOOD):
-                break
+        _do(progress, lab, run, common, given)
     print_results(run, lab, as_json_)
     raise typer.Exit(exit_code(run.results))
+
+
+def _do(progress: Progress, lab: Lab, run: RunFolder, common: Stress, given: tuple[Step, ...]) -> None:
+    """Do the runs that are to come; how far it came stands in the run's folder at any moment."""
+    for place, result in enumerate(progress.results):
+        run.record(result, lab.session(), place)
+    while not progress.finished:
+        write_atomically(run.path / RECORD, document(progress))
+        place, started = len(progress.results), time.monotonic()
+        if given:
+            result = stress.run_steps(lab, common, given, f"run-{place + 1}", progress.more_follow)
+        else:
+            result = stress.run_seed(lab, common, progress.next_seed, progress.more_follow)
+        run.record(result, lab.session(), place)
+        progress = progress.with_result(result, time.monotonic() - started)
+    write_atomically(run.path / RECORD, document(progress))
 
 
 def shrink(
@@ -92,7 +116,7 @@ def shrink(
     """Find a small part of a stress run's steps that still shows the same, and make a test case of it."""
     all_steps = stress.read_steps(evidence / STEPS)
     before = _result(evidence / "result.json")
-    lab, run, common = _lab(before.kernel, None, list(before.without), Stress.length, True)
+    lab, run, common = _lab(before.kernel, None, before.without, Stress.length, True)
     wanted = title or stress.shown(before)
     if not wanted:
         raise UserError(f"{evidence}: that run passed", "name a run that did not, or a title with --title")
@@ -122,11 +146,11 @@ def register(app: typer.Typer) -> None:
 
 
 def _lab(
-    kernel: str, tree: Path | None, without: list[str] | None, length: int, delays: bool
+    kernel: str, tree: Path | None, without: Sequence[str], length: int, delays: bool
 ) -> tuple[Lab, RunFolder, Stress]:
     doctor.require_tools()
     project = host.project_folder()
-    removed = tuple(spec.load_fix(project, name).name for name in without or ())
+    removed = tuple(spec.load_fix(project, name).name for name in without)
     run = RunFolder(project)
     settings = Settings(project, host.cache_folder(), kernel, tree, image=_IMAGE)
     return Lab(settings, run.path), run, Stress(removed, (), length, delays)

@@ -15,9 +15,11 @@ import pytest
 
 from harness import host, spec, stress
 from harness.errors import UserError
+from harness.lab import Lab
 from harness.model import FindingKind, Image, Outcome, Result
 from harness.provoke.stress import functions_under_test, script
 from harness.stress import LOG, STEPS, Shrinking, Shrunk, Stress
+from harness.stress_records import RECORD, Plan, Progress, document, interrupted
 from harness.stress_steps import Seed, Step, parse, steps_from
 from harness.tests.conftest import Ground
 from harness.tests.fake_project import FIX, KERNEL
@@ -90,6 +92,27 @@ class TestCommand:
         ended = stressed("--seed", "1", "--until-fail", "--time", "1h", "--json")
         assert (ended.status, outcomes(ended)) == (1, ["pass", "fail"]), ended.errors
         assert "left a row of cookies" in json.loads(ended.output)["results"][1]["message"]
+
+    def test_interrupted_runs_go_on_where_they_were(
+        self, stressed: Any, harness_command: HarnessCommand, here: Path, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        run_seed = stress.run_seed
+        seeds: list[int] = []
+
+        def ends(lab: Lab, common: Stress, seed: Seed, more_follow: bool) -> Result:
+            seeds.append(seed.number)
+            if len(seeds) == 2:
+                raise KeyboardInterrupt
+            return run_seed(lab, common, seed, more_follow)
+
+        monkeypatch.setattr(stress, "run_seed", ends)
+        assert stressed("--seed", "4", "--runs", "3").status == 130
+        ended = harness_command("stress", "--resume", "--json")
+        assert (ended.status, outcomes(ended)) == (0, ["pass"] * 3), ended.errors
+        assert seeds == [4, 5, 5, 6]
+        again = harness_command("stress", "--resume")
+        assert again.status == 2
+        assert "all its runs are done" in again.errors
 
     def test_given_steps_are_done(self, stressed: Any, here: Path, tmp_path: Path) -> None:
         (tmp_path / "few").write_text("daemon\nmount a m0\n")
@@ -165,6 +188,45 @@ class TestShrink:
         ast.parse(text)
         assert f"without {FIX}: hang" in text
         assert "    daemon read:1=exit\n    kill\n" in text
+
+
+class TestRecords:
+    PLAN = Plan("debian-6.1", seed=7, runs=3)
+
+    def test_runs_are_counted(self) -> None:
+        two = Progress(self.PLAN, (result(), result()))
+        assert (two.next_seed, two.finished, two.more_follow) == (Seed(9), False, False)
+        assert two.with_result(result(), 1.0).finished
+
+    def test_time_is_what_the_runs_took(self) -> None:
+        timed = Progress(Plan("debian-6.1", seed=7, runs=1, seconds=60))
+        assert timed.with_result(result(), 59.0).finished is False
+        assert timed.with_result(result(), 59.0).with_result(result(), 1.0).finished
+
+    @pytest.mark.parametrize(("until_fail", "finished"), [(True, True), (False, False)])
+    def test_a_failure_may_be_the_end(self, until_fail: bool, finished: bool) -> None:
+        plan = Plan("debian-6.1", seed=7, runs=3, until_fail=until_fail)
+        assert Progress(plan, (result(Outcome.FAIL),)).finished is finished
+
+    def test_what_the_lab_broke_is_done_again(self) -> None:
+        broken = Progress(self.PLAN, (result(), result(Outcome.LAB_ERROR)))
+        assert broken.without_lab_errors() == Progress(self.PLAN, (result(),))
+
+    @pytest.mark.parametrize(
+        ("text", "says"),
+        [
+            ("{", "cannot be read"),
+            ("[]", "cannot be read"),
+            (document(Progress(Plan("debian-6.1", 1, 1, generation=0))), "another version of the harness"),
+        ],
+    )
+    def test_what_cannot_be_resumed_is_told(self, tmp_path: Path, text: str, says: str) -> None:
+        with pytest.raises(UserError, match="no stress runs to resume"):
+            interrupted(tmp_path)
+        (tmp_path / "runs/one").mkdir(parents=True)
+        (tmp_path / "runs/one" / RECORD).write_text(text)
+        with pytest.raises(UserError, match=says):
+            interrupted(tmp_path)
 
 
 def test_functions_are_those_of_the_modules_under_test() -> None:
