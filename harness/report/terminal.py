@@ -30,9 +30,14 @@ def without_control_characters(text: str) -> str:
 def result_line(result: Result) -> str:
     """One line: what became of a result."""
     repetition = f" #{result.repetition}" if result.repetition > 1 else ""
-    line = f"{result.case} [{result.kernel}, {result.variant}]{repetition}: {result.outcome}"
+    line = f"{result.case}{_seed(result)} [{result.kernel}, {result.variant}]{repetition}: {result.outcome}"
     message = result.message.splitlines()[0] if result.message else ""
     return without_control_characters(f"{line}{': ' if message else ''}{message} ({result.seconds:.1f} s)")
+
+
+def _seed(result: Result) -> str:
+    """What tells runs of the same case apart; its number is in the command that repeats it, too."""
+    return f" --seed {result.seed}" if result.seed else ""
 
 
 def result_table(results: Sequence[Result]) -> Table:
@@ -42,7 +47,7 @@ def result_table(results: Sequence[Result]) -> Table:
         table.add_column(column, overflow="fold", justify="right" if column == "seconds" else "left")
     for result in results:
         table.add_row(
-            plain(result.case.removeprefix("testcases/")),
+            plain(f"{result.case.removeprefix('testcases/')}{_seed(result)}"),
             plain(f"{result.kernel}\n{result.variant}"),
             coloured(result.outcome),
             result.stage,

@@ -228,6 +228,12 @@ class TestTerminal:
         assert "\x1b" not in text
         assert "[bold]" in text
 
+    def test_runs_of_one_case_are_told_apart_by_their_seeds(self) -> None:
+        seeded = dataclasses.replace(result(), seed=4711)
+        assert f"{seeded.case} --seed 4711 [" in result_line(seeded)
+        assert "--seed 4711" in self.shown(result_table([seeded]))
+        assert "--seed" not in result_line(result())
+
     def test_a_line_has_the_repetition_and_only_the_first_line_of_the_message(self) -> None:
         line = result_line(result(Outcome.FAIL, message="one\ntwo", repetition=3))
         assert "#3: fail: one" in line
