@@ -18,6 +18,9 @@ from harness.errors import LabError, UserError
 from harness.tests.processes import holds, is_running
 from harness.workers import Workers
 
+# Each starts processes that load the whole harness.
+pytestmark = pytest.mark.slow
+
 
 @contextlib.contextmanager
 def doing(folder: Path) -> Iterator[Callable[[str], str]]:

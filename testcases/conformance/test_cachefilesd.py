@@ -71,6 +71,9 @@ def test_the_oldest_files_that_nobody_uses_are_culled(guest: Guest) -> None:
     objects = sorted(stored, key=lambda path: stored[path] != wanted)
     touch(guest, objects)
 
+    # cachefilesd 0.10.10 takes heap addresses with 6 in bits 28 to 31 for poison, and aborts when it has looked
+    # through the cache: one start in sixteen, where addresses are random.
+    guest.run("echo 0 >/proc/sys/kernel/randomize_va_space")
     guest.write("/run/cachefilesd.conf", CONFIGURATION.encode())
     daemon = Process(guest, *TOLERANT, "cachefilesd", "-n", "-s", "-f", "/run/cachefilesd.conf")
     wait_until(guest, "grep -q ' A lab$' /proc/fs/fscache/caches")
