@@ -376,15 +376,18 @@ class Guest:
         """Make kmemleak forget what it has reported so far (Documentation/dev-tools/kmemleak.rst)."""
         self.run(f"echo clear >{_KMEMLEAK}")
 
-    def scan_kmemleak(self) -> tuple[Finding, ...]:
+    def scan_kmemleak(self, age: float = 0.0) -> tuple[Finding, ...]:
         """What kmemleak has to say about the workload, which must have ended.
 
         An object is reported when it is older than five seconds, and its checksum was the same
         in two scans (mm/kmemleak.c, kmemleak_scan()). Both scans come after the five seconds: a scan
         right after the work may still find pointers on stacks, and then only the second one takes
         the checksum (tried: now and then a canary stayed unseen).
+
+        Args:
+            age: seconds since the workload ended.
         """
-        script = f"sleep {KMEMLEAK_MINIMUM_AGE}; {_SCANS}; cat {_KMEMLEAK}"
+        script = f"sleep {_until_old_enough(age)}; {_SCANS}; cat {_KMEMLEAK}"
         return klog.parse_kmemleak(self.run(script, timeout=60))
 
     def begin_to_scan(self, age: float) -> None:
@@ -393,8 +396,7 @@ class Guest:
         Args:
             age: seconds since the workload ended.
         """
-        rest = max(0.0, KMEMLEAK_MINIMUM_AGE - age)
-        script = f"(sleep {rest:.3f}; {_SCANS}; cat {_KMEMLEAK} >{_FOUND}) </dev/null >/dev/null 2>&1 &"
+        script = f"(sleep {_until_old_enough(age)}; {_SCANS}; cat {_KMEMLEAK} >{_FOUND}) </dev/null >/dev/null 2>&1 &"
         self.run(f"mkfifo {_FOUND} && {script}")
 
     def scanned(self) -> tuple[Finding, ...]:
@@ -448,6 +450,10 @@ class Guest:
         if fatal is not None:
             raise GuestStopped(f"the kernel died: {fatal.title}", fatal)
         raise GuestStopped("QEMU ended while the guest was in use", None)
+
+
+def _until_old_enough(age: float) -> str:
+    return f"{max(0.0, KMEMLEAK_MINIMUM_AGE - age):.3f}"
 
 
 def _overdue(command: str, deadline: Deadline) -> CommandOverdue:

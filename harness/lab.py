@@ -47,6 +47,8 @@ from harness.vm import (
 _SETTLE_SECONDS = 3.0
 #: What labs with the same settings in several processes have in common.
 _SHARED = ("kernel", "built", "suppressions", "lab_modules", "image", "choice", "qemu")
+#: Before there is a guest.
+_WITHOUT_GUEST = (Stage.SOURCE, Stage.BUILD, Stage.IMAGE)
 #: In the line that tells what is known of a result before the scan for leaks.
 SO_FAR = "so far, looking for leaks"
 #: The canaries of testcases/guest/modules/lab_canary.c; each must be named by a report.
@@ -280,7 +282,7 @@ class Lab:
             NeverBooted: it did not come up, and the kernel did not say why.
             GuestStopped: the kernel died on the way.
         """
-        if job is None or (job.image == self.settings.image and not job.shared_folder):
+        if self._from_pool(job):
             return self.pool.take(folder, life)
         pool = GuestPool(GuestMaker(self.recipe(job=job), self.cache), self.folder, cold=True)
         life.callback(pool.close)
@@ -332,13 +334,24 @@ class Lab:
         """Whether the canaries were provoked, and nobody has asked yet whether they were seen."""
         return self._provoked is not None
 
-    def expect_canaries(self) -> None:
-        """Have the guest for the canaries come up, once per session, while the caller does something else.
+    @property
+    def canaries_asked(self) -> bool:
+        """Whether it is known if the canaries are seen."""
+        return self._canaries is not None
+
+    def expect_guest(self, job: Job | None = None) -> None:
+        """Have the next guest come up while the caller does something else.
 
         Only where all has been made that guests need: else what is wrong with it would be seen here.
+
+        Args:
+            job: what it is for.
         """
-        if self._prepared and self._canaries is None and not self.canaries_pending:
+        if self._prepared and self._from_pool(job):
             self.pool.prepare_next()
+
+    def _from_pool(self, job: Job | None) -> bool:
+        return job is None or (job.image == self.settings.image and not job.shared_folder)
 
     def provoke_canaries(self) -> None:
         """Make a deliberate use-after-free and a deliberate leak in a guest of their own, once per session.
@@ -346,7 +359,7 @@ class Lab:
         That guest then waits, which costs nothing: :meth:`canary_trouble` asks whether both are seen in what the lab
         reads. Where leaks are not looked for, none is made.
         """
-        if self._canaries is not None or self.canaries_pending:
+        if self.canaries_asked or self.canaries_pending:
             return
         folder = self.folder / "canaries"
         folder.mkdir(parents=True, exist_ok=True)
@@ -372,7 +385,7 @@ class Lab:
 
     def canary_trouble(self) -> str:
         """Why the session's results are void: which canary was not seen; empty where all were."""
-        if self._canaries is None:
+        if not self.canaries_asked:
             self.provoke_canaries()
             self.look_for_canaries()
         if self._provoked is not None:
@@ -509,25 +522,26 @@ class CaseRun:
             unload: what to do after the scan for leaks, which needs the modules' symbols; None for nothing.
         """
         assert self.guest is not None
-        self._durations[Stage.WORKLOAD] = round(time.monotonic() - self._workload_started, 3)
+        ended = time.monotonic()
+        self._durations[Stage.WORKLOAD] = round(ended - self._workload_started, 3)
         leaks: tuple[Finding, ...] = ()
         if trouble is not None:
             trouble = judge.blamed(self.guest, trouble)
+            judge.ask_for_blocked_tasks(self.guest, trouble)
         scans = self._lab.settings.kmemleak and judge.can_still_be_asked(trouble)
         if scans and not self._more_to_come:
             self._say_so_far(self.guest, trouble)
-        # In the session's first case the canaries' guest still lives, and the host may have no room for a third one.
-        pending = self._lab.canaries_pending
-        if pending:
+        first = not self._lab.canaries_asked
+        if first:
+            # Scanned for leaks at the same time as this one, which is mostly waiting.
+            self._lab.provoke_canaries()
             self._lab.look_for_canaries()
         elif self._more_to_come:
             self._lab.pool.prepare_next()
-        if trouble is not None:
-            judge.ask_for_blocked_tasks(self.guest, trouble)
         if scans:
             try:
                 with self._in_stage(Stage.SCAN):
-                    leaks = self.guest.scan_kmemleak()
+                    leaks = self.guest.scan_kmemleak(time.monotonic() - ended)
             except Exception as late_trouble:
                 trouble = trouble or judge.blamed(self.guest, late_trouble)
         if unload is not None and trouble is None:
@@ -537,7 +551,8 @@ class CaseRun:
             except Exception as late_trouble:
                 trouble = judge.blamed(self.guest, late_trouble)
         trouble = self._unless_void(trouble)
-        if pending and self._more_to_come:
+        # While the canaries' guest lives the host may have no room for a third one.
+        if first and self._more_to_come:
             self._lab.pool.prepare_next()
         return self._decide(trouble, leaks)
 
@@ -548,15 +563,15 @@ class CaseRun:
         say(without_control_characters(f"{self._job.case}: {outcome} {SO_FAR}{first_line}"))
 
     def _unless_void(self, trouble: BaseException | None) -> BaseException | None:
-        """What went wrong; where the canaries were provoked and not seen, that nothing that was seen counts."""
-        if not self._lab.canaries_pending:
+        """What went wrong; or, where the canaries are not seen, that nothing that a guest showed counts."""
+        if self._stage in _WITHOUT_GUEST:
             return trouble
         return _void(self._lab) or trouble
 
     def _bring_up(self) -> None:
         lab = self._lab
         self._suppressions = lab.suppressions
-        lab.expect_canaries()
+        lab.expect_guest(self._job)
         with self._in_stage(Stage.BUILD):
             modules_under_test = lab.modules_under_test(self._job.without, self._job.added)
             self._module_folders = (modules_under_test.folder, lab.lab_modules.folder)
@@ -565,13 +580,14 @@ class CaseRun:
         with self._in_stage(Stage.IMAGE):
             lab.image_for(self._job)
         self._stage = Stage.BOOT
-        # Whether they were seen is asked while this case is scanned for leaks, which is mostly waiting.
-        lab.provoke_canaries()
-        if not lab.canaries_pending and (void := _void(lab)):
+        # The first case goes ahead of the canaries: somebody may be waiting for what it shows.
+        if lab.canaries_asked and (void := _void(lab)):
             raise void
         with self._in_stage(Stage.BOOT):
             self._ready = lab.take_guest(self._folder, self._cleanup, self._job)
             self.guest = self._ready.guest
+        if not lab.canaries_asked:
+            lab.expect_guest()
         with self._in_stage(Stage.LOAD):
             self.guest.load_modules_under_test(modules_under_test)
             self.guest.clear_kmemleak()
