@@ -411,8 +411,17 @@ class VirtualMachine:
         try:
             self._monitor.accept(deadline.remaining())
         except (QMPError, OSError, TimeoutError) as error:
+            if self._ends_well():
+                # A guest that resets at once takes QEMU along: its console has what there is to know.
+                return
             raise self._not_started(f"its monitor does not answer: {error}") from error
         self._monitor.settimeout(_MONITOR_SECONDS)
+
+    def _ends_well(self) -> bool:
+        """Whether QEMU has nothing to complain of, and ends."""
+        with contextlib.suppress(subprocess.TimeoutExpired):
+            return self._process.wait(_ENDING_SECONDS) == 0
+        return False
 
     def _accept_console(self, listener: socket.socket, deadline: Deadline) -> socket.socket:
         listener.settimeout(0.2)

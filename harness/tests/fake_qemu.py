@@ -106,6 +106,7 @@ class Start(enum.StrEnum):
     SILENT = "silent"
     PANICS = "panics"
     RESETS = "resets"
+    RESETS_AT_ONCE = "resets at once"
     REFUSED = "refused"  # QEMU ends at once with a message
 
 
@@ -443,6 +444,8 @@ def main(pid: int, ignore_sigterm: Callable[[], None]) -> None:
     if incoming is not None and incoming != STATE:
         sys.exit("qemu-system-x86_64: load of migration failed: Invalid argument")
     console, monitor = _connected(sockets["console"]), _connected(sockets["qmp"])
+    if boot.start is Start.RESETS_AT_ONCE:
+        os._exit(0)
     machine = Machine(pid, boot, console, monitor, listener)
     if incoming is not None:
         machine.restored, machine.status = True, "inmigrate"

@@ -265,8 +265,11 @@ class TestBoot:
         assert (result.outcome, result.stage, result.boot_attempts) == (Outcome.CRASH, Stage.BOOT, 1)
         assert result.message == PANIC_TITLE
 
-    def test_a_guest_that_resets_while_booting_is_tried_again(self, run: RunWorkload, qemu: FakeQemu) -> None:
-        qemu.play(Boot(Start.RESETS), Boot())
+    @pytest.mark.parametrize("start", [Start.RESETS, Start.RESETS_AT_ONCE])
+    def test_a_guest_that_resets_while_booting_is_tried_again(
+        self, run: RunWorkload, qemu: FakeQemu, start: Start
+    ) -> None:
+        qemu.play(Boot(start), Boot())
         assert run().boot_attempts == 2
 
     def test_a_qemu_that_refuses_is_a_lab_error_with_its_own_words(self, run: RunWorkload, qemu: FakeQemu) -> None:
