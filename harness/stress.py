@@ -17,10 +17,13 @@ from harness.provoke import fail_nth
 from harness.provoke.stress import functions_under_test, play
 from harness.report.terminal import result_line
 from harness.runs import write_atomically
-from harness.stress_steps import Seed, Step, as_text, parse, steps_from
+from harness.stress_records import Progress, read
+from harness.stress_steps import GENERATION, Seed, Step, as_text, parse, steps_from
 
 #: In a run's evidence folder: what was to be done, and what was begun when.
 STEPS, LOG = "stress.steps", "stress.log"
+#: The file in a run's folder from which a command can be resumed.
+RECORD = "stress.json"
 #: What a job of this module is called.
 CASE = "stress --runs 1"
 
@@ -120,6 +123,29 @@ def read_steps(file: Path) -> tuple[Step, ...]:
     if not steps:
         raise UserError(f"{file}: has no steps", f"name a {STEPS}, from a run's evidence folder")
     return steps
+
+
+def interrupted(project: Path) -> Progress:
+    """The newest stress command that was begun.
+
+    Raises:
+        UserError: there is none that can be resumed.
+    """
+    records = [file for file in project.glob(f"runs/*/{RECORD}") if not file.parent.is_symlink()]
+    if not records:
+        raise UserError(f"{project / 'runs'} has no stress runs to resume", "start some: harness stress --help")
+    newest = max(records, key=lambda file: file.stat().st_mtime)
+    try:
+        progress = read(newest.read_text()).without_lab_errors()
+    except ValueError as error:
+        raise UserError(f"{newest}: cannot be read: {error}", "start anew: harness stress --help") from error
+    if progress.plan.generation != GENERATION:
+        raise UserError(
+            f"{newest}: another version of the harness made other steps from its seeds", "start anew: harness stress"
+        )
+    if progress.finished:
+        raise UserError(f"{newest}: all its runs are done", "start others: harness stress --help")
+    return progress
 
 
 @dataclass(frozen=True)

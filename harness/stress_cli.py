@@ -13,7 +13,7 @@ from typing import Annotated
 
 import typer
 
-from harness import doctor, host, spec, stress, stress_records
+from harness import doctor, host, spec, stress
 from harness.errors import UserError
 from harness.lab import Lab, Settings
 from harness.model import Result
@@ -22,8 +22,8 @@ from harness.progress import say
 from harness.recording import exit_code, print_results, recorded
 from harness.report import as_json
 from harness.runs import RunFolder, write_atomically
-from harness.stress import STEPS, Stress
-from harness.stress_records import RECORD, Plan, Progress, document
+from harness.stress import RECORD, STEPS, Stress
+from harness.stress_records import Plan, Progress, document
 from harness.stress_steps import Seed, Step, as_text
 
 _IMAGE = "stress"
@@ -63,7 +63,7 @@ def stress_(
     is taken down; nothing may be left, and the kernel may have reported nothing.
     """
     if resume:
-        progress = stress_records.interrupted(host.project_folder())
+        progress = stress.interrupted(host.project_folder())
     else:
         plan = Plan(
             kernel,

@@ -5,15 +5,10 @@ from __future__ import annotations
 
 import json
 from dataclasses import dataclass, replace
-from pathlib import Path
 
-from harness.errors import UserError
 from harness.model import Outcome, Result
 from harness.stress_steps import GENERATION, Seed
 from harness.typed_json import decoded, encoded
-
-#: The file in a run's folder from which a stress command can be resumed.
-RECORD = "stress.json"
 
 
 @dataclass(frozen=True)
@@ -99,24 +94,10 @@ def document(progress: Progress) -> str:
     return json.dumps(encoded(Progress, progress), indent=1) + "\n"
 
 
-def interrupted(project: Path) -> Progress:
-    """The newest stress command that was begun.
+def read(text: str) -> Progress:
+    """What a document tells of.
 
     Raises:
-        UserError: there is none that can be resumed.
+        ValueError: it is none.
     """
-    records = [file for file in project.glob(f"runs/*/{RECORD}") if not file.parent.is_symlink()]
-    if not records:
-        raise UserError(f"{project / 'runs'} has no stress runs to resume", "start some: harness stress --help")
-    newest = max(records, key=lambda file: file.stat().st_mtime)
-    try:
-        progress = decoded(Progress, json.loads(newest.read_text())).without_lab_errors()
-    except ValueError as error:
-        raise UserError(f"{newest}: cannot be read: {error}", "start anew: harness stress --help") from error
-    if progress.plan.generation != GENERATION:
-        raise UserError(
-            f"{newest}: another version of the harness made other steps from its seeds", "start anew: harness stress"
-        )
-    if progress.finished:
-        raise UserError(f"{newest}: all its runs are done", "start others: harness stress --help")
-    return progress
+    return decoded(Progress, json.loads(text))

@@ -195,6 +195,7 @@ class TestReport:
         assert "which no commit that can be tested tells apart" in text
         assert f"#regzbot introduced: {'0' * 12}..{'0' * 12}" in text
 
+    @pytest.mark.slow
     @pytest.mark.parametrize("appears", [True, False])
     def test_git_comes_to_the_same_answer_from_the_log(self, tmp_path: Path, appears: bool) -> None:
         repository = tmp_path / "repository"

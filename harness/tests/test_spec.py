@@ -251,7 +251,8 @@ class Collected:
         self.names = [item.nodeid for item in session.items]
 
 
-@pytest.mark.parametrize(("folder", "count"), [("testcases", 0), ("testcases/suspects", 2)])
+@pytest.mark.slow
+@pytest.mark.parametrize(("folder", "count"), [("testcases", 0), ("testcases/suspects", 3)])
 def test_suspicions_are_tested_only_where_their_folder_is_named(folder: str, count: int) -> None:
     collected = Collected()
     words = ["--collect-only", "-q", f"--rootdir={CHECKOUT}", "-p", "no:cacheprovider"]

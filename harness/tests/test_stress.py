@@ -18,8 +18,8 @@ from harness.errors import UserError
 from harness.lab import Lab
 from harness.model import FindingKind, Image, Outcome, Result
 from harness.provoke.stress import functions_under_test, script
-from harness.stress import LOG, STEPS, Shrinking, Shrunk, Stress
-from harness.stress_records import RECORD, Plan, Progress, document, interrupted
+from harness.stress import LOG, RECORD, STEPS, Shrinking, Shrunk, Stress, interrupted
+from harness.stress_records import Plan, Progress, document
 from harness.stress_steps import Seed, Step, parse, steps_from
 from harness.tests.conftest import Ground
 from harness.tests.fake_project import FIX, KERNEL
