@@ -339,8 +339,8 @@ class Lab:
         """Whether it is known if the canaries are seen."""
         return self._canaries is not None
 
-    def expect_guest(self, job: Job | None = None) -> None:
-        """Have the next guest come up while the caller does something else.
+    def expect_guest(self, job: Job) -> None:
+        """Have a job's guest come up while the caller does something else.
 
         Only where all has been made that guests need: else what is wrong with it would be seen here.
 
@@ -533,7 +533,7 @@ class CaseRun:
             self._say_so_far(self.guest, trouble)
         first = not self._lab.canaries_asked
         if first:
-            # Scanned for leaks at the same time as this one, which is mostly waiting.
+            # Not before: a race that is provoked has the processors to itself. Now this one's objects have to age.
             self._lab.provoke_canaries()
             self._lab.look_for_canaries()
         elif self._more_to_come:
@@ -586,8 +586,6 @@ class CaseRun:
         with self._in_stage(Stage.BOOT):
             self._ready = lab.take_guest(self._folder, self._cleanup, self._job)
             self.guest = self._ready.guest
-        if not lab.canaries_asked:
-            lab.expect_guest()
         with self._in_stage(Stage.LOAD):
             self.guest.load_modules_under_test(modules_under_test)
             self.guest.clear_kmemleak()
