@@ -30,7 +30,9 @@ from harness.tests.processes import Ended, HarnessCommand, holds, is_running
 from harness.vm import QemuProgram
 
 # The machine may be busy with kernels and guests: how long an example takes says nothing.
-hypothesis.settings.register_profile("lab", deadline=None)
+hypothesis.settings.register_profile("lab", deadline=None, max_examples=40)
+#: What ci/test asks for.
+hypothesis.settings.register_profile("thorough", deadline=None, max_examples=200)
 hypothesis.settings.load_profile("lab")
 
 
