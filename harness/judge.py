@@ -16,6 +16,8 @@ from harness.model import Finding, FindingKind, Frame, Outcome, Result
 from harness.report.findings import decoded_stacks, marks
 from harness.typed_json import encoded
 
+#: A guest that hangs as a whole does not answer; before the guest's patience is applied.
+_QUESTION_SECONDS = 3.0
 _HANGS = frozenset({FindingKind.HUNG_TASK, FindingKind.STALL, FindingKind.LOCKUP})
 
 
@@ -116,7 +118,7 @@ def ask_for_blocked_tasks(guest: Guest, trouble: BaseException) -> None:
         return
     start = guest.console.position()
     with contextlib.suppress(Exception):
-        guest.run("echo 1 >/proc/sys/kernel/sysrq; echo w >/proc/sysrq-trigger", timeout=3)
+        guest.run("echo 1 >/proc/sys/kernel/sysrq; echo w >/proc/sysrq-trigger", timeout=_QUESTION_SECONDS)
         guest.console.wait_for("Show Blocked State", Deadline.after(2), start)
 
 

@@ -114,7 +114,8 @@ class GuestPool:
             return None
         with contextlib.suppress(HarnessError, GuestStopped):
             ready = self._collect()
-            if not ready.guest.console.closed:
+            # The end of QEMU is known before that of its console.
+            if ready.guest.machine.exit_status() is None and not ready.guest.console.closed:
                 return ready
             ready.life.close()
         if self._next_folder is not None:

@@ -16,6 +16,9 @@ from harness.errors import LabError, UserError
 from harness.model import Kernel
 from harness.tests.fake_kernel_tree import RELEASE, Trouble, edit
 
+# Each builds the fake kernel.
+pytestmark = pytest.mark.slow
+
 Play = Callable[[Trouble], None]
 MadeTargets = Callable[[], list[str]]
 

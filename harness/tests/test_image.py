@@ -15,6 +15,9 @@ from harness.errors import LabError
 from harness.image import BuiltImage, build_image
 from harness.tests.fake_project import MMDEBSTRAP
 
+# Each compiles the guest programs and makes file systems.
+pytestmark = pytest.mark.slow
+
 Fake = Callable[[str, str], Path]
 
 

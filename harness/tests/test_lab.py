@@ -14,7 +14,7 @@ from unittest import mock
 import paramiko
 import pytest
 
-from harness import bringup, build
+from harness import bringup, build, judge
 from harness import guest as guests
 from harness import lab as labs
 from harness.cache import DIGESTS
@@ -180,6 +180,7 @@ class TestOutcomes:
             monkeypatch.setattr(paramiko.Transport, "open_session", mock.Mock(side_effect=never))
             booted.run("workload", timeout=0)
 
+        monkeypatch.setattr(judge, "_QUESTION_SECONDS", 0.05)
         result = run(work)
         assert (result.outcome, result.message) == (Outcome.HANG, "'workload' did not end within 0 s")
 

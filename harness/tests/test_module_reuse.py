@@ -49,6 +49,7 @@ def test_what_was_not_compiled_again_exports_what_it_did_before(tmp_path: Path) 
     assert (tmp_path / "Module.symvers").read_text() == new + old[0]
 
 
+@pytest.mark.slow
 @pytest.mark.usefixtures("known_compiler")
 def test_only_the_folder_that_differs_is_compiled(kernel: Kernel, cache: Cache, tree: Path, tmp_path: Path) -> None:
     built = build_kernel(kernel, cache)

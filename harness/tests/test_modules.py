@@ -28,6 +28,9 @@ from harness.tests.conftest import Ground
 from harness.tests.fake_kernel_tree import RELEASE, edit
 from harness.tests.fake_project import FIX, KERNEL
 
+# Each compiles modules of the fake kernel.
+pytestmark = pytest.mark.slow
+
 MadeTargets = Callable[[], list[str]]
 
 

@@ -16,6 +16,9 @@ from harness import klog
 from harness.model import Finding, FindingKind, Frame
 from harness.source_lines import with_source_lines
 
+# Compiled once for each format of debugging information.
+pytestmark = pytest.mark.slow
+
 #: Line numbers matter: the tests name them.
 COUNTER_C = """\
 extern void touch(int *place);
