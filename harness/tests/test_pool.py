@@ -187,7 +187,9 @@ def test_a_machine_in_use_is_not_the_one_that_is_given_up(
     monkeypatch.setattr(bringup, "_KEPT", 1)
     entry = saved_entry(tmp_path)
     os.utime(entry.folder, (0, 0))
-    (tmp_path / "cache/saved/ffffffffffffffff").mkdir()
+    other = tmp_path / "cache/saved/ffffffffffffffff"
+    other.mkdir()
+    os.utime(other, (1, 1))
     assert maker.saved_machine() == entry
     assert saved_entry(tmp_path).state.read_bytes() == STATE
 
