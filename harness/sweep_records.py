@@ -116,7 +116,8 @@ class Iteration:
     def said(self) -> str:
         """What the operation returned, as people write it."""
         if not self.step:
-            return "never returned"
+            # What a condition keeps from being prepared is not tried.
+            return "not tried" if self.condition and not self.went_wrong else "never returned"
         if not self.errno:
             return "success"
         return f"{self.step}: {errno.errorcode.get(self.errno, str(self.errno))}"

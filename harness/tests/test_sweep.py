@@ -85,6 +85,11 @@ class TestGroups:
         assert second.numbers == (3,)
         assert (third.numbers, third.went_wrong) == ((4,), ("it does not work any more",))
 
+    def test_what_cannot_be_prepared_under_a_condition_is_not_tried(self) -> None:
+        assert Iteration(0, 1, "failing-disk").said == "not tried"
+        assert Iteration(0, 1, "failing-disk", problems=("it hangs",)).said == "never returned"
+        assert Iteration(3, 1, injected=True).said == "never returned"
+
     @pytest.mark.parametrize(
         ("numbers", "text"), [((1,), "1"), ((1, 2, 3, 7), "1-3, 7"), ((2, 4, 5), "2, 4-5"), ((), "")]
     )
