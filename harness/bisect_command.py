@@ -14,11 +14,10 @@ from harness.bisect import Bisection
 from harness.bisect_records import Answer, Observation, Question, Seen
 from harness.build_fixes import BuildFixes
 from harness.commits import checkout
-from harness.errors import UserError
 from harness.lab import Settings
 from harness.progress import say
 from harness.report.terminal import without_control_characters
-from harness.runs import RunFolder, write_atomically
+from harness.runs import RunFolder, newest_record, write_atomically
 from harness.trial import RunCases, Trial
 
 #: The file in a run's folder from which a bisection can be resumed.
@@ -118,14 +117,7 @@ def interrupted(project: Path) -> tuple[Question, tuple[Observation, ...]]:
     Raises:
         UserError: there is none that can be resumed.
     """
-    records = sorted(project.glob(f"runs/*/{RECORD}"), key=lambda file: file.stat().st_mtime)
-    records = [file for file in records if not file.parent.is_symlink()]
-    if not records:
-        raise UserError(f"{project / 'runs'} has no bisection to resume", "start one: harness bisect --help")
-    try:
-        return bisect_report.read(records[-1].read_text())
-    except ValueError as error:
-        raise UserError(f"{records[-1]}: cannot be read: {error}", "start the bisection anew") from error
+    return newest_record(project, RECORD, bisect_report.read, "bisection", "harness bisect")[1]
 
 
 def step(tools: Tools, run: RunFolder, title: str, runs: int) -> Seen:

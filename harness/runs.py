@@ -13,11 +13,41 @@ import copy
 import os
 import secrets
 import time
+from collections.abc import Callable
 from pathlib import Path
+from typing import TypeVar
 
 from harness.cache import disk_trouble
+from harness.errors import UserError
 from harness.model import Proof, Result, Session
 from harness.report import as_json, html, junit
+
+Record = TypeVar("Record")
+
+
+def newest_record(
+    project: Path, name: str, read: Callable[[str], Record], what: str, command: str
+) -> tuple[Path, Record]:
+    """The record that was written last, of all runs of a command that can be resumed; and its file.
+
+    Args:
+        project: the checkout.
+        name: of the file in a run's folder.
+        read: makes a record of its text; ValueError where that is none.
+        what: is resumed, as people call it.
+        command: starts another one.
+
+    Raises:
+        UserError: there is none, or it cannot be read.
+    """
+    files = [file for file in project.glob(f"runs/*/{name}") if not file.parent.is_symlink()]
+    if not files:
+        raise UserError(f"{project / 'runs'} has no {what} to resume", f"start one: {command} --help")
+    newest = max(files, key=lambda file: file.stat().st_mtime)
+    try:
+        return newest, read(newest.read_text())
+    except ValueError as error:
+        raise UserError(f"{newest}: cannot be read: {error}", f"start the {what} anew") from error
 
 
 class RunFolder:

@@ -16,8 +16,8 @@ from harness.progress import say
 from harness.provoke import fail_nth
 from harness.provoke.stress import functions_under_test, play
 from harness.report.terminal import result_line
-from harness.runs import write_atomically
-from harness.stress_records import Progress, read
+from harness.runs import newest_record, write_atomically
+from harness.stress_records import Plan, Progress, read
 from harness.stress_steps import GENERATION, Seed, Step, as_text, parse, steps_from
 
 #: In a run's evidence folder: what was to be done, and what was begun when.
@@ -40,7 +40,7 @@ class Stress:
 
     without: tuple[str, ...] = ()
     added: tuple[str, ...] = ()
-    length: int = 60
+    length: int = Plan.length
     delays: bool = True
 
 
@@ -131,14 +131,8 @@ def interrupted(project: Path) -> Progress:
     Raises:
         UserError: there is none that can be resumed.
     """
-    records = [file for file in project.glob(f"runs/*/{RECORD}") if not file.parent.is_symlink()]
-    if not records:
-        raise UserError(f"{project / 'runs'} has no stress runs to resume", "start some: harness stress --help")
-    newest = max(records, key=lambda file: file.stat().st_mtime)
-    try:
-        progress = read(newest.read_text()).without_lab_errors()
-    except ValueError as error:
-        raise UserError(f"{newest}: cannot be read: {error}", "start anew: harness stress --help") from error
+    newest, progress = newest_record(project, RECORD, read, "stress runs", "harness stress")
+    progress = progress.without_lab_errors()
     if progress.plan.generation != GENERATION:
         raise UserError(
             f"{newest}: another version of the harness made other steps from its seeds", "start anew: harness stress"

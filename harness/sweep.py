@@ -15,7 +15,7 @@ from harness.model import Job, Outcome, Result
 from harness.progress import say
 from harness.provoke import fail_nth
 from harness.report.terminal import result_line, without_control_characters
-from harness.runs import RunFolder, write_atomically
+from harness.runs import RunFolder, newest_record, write_atomically
 from harness.source_lines import located
 from harness.sweep_operations import Operation, chosen
 from harness.sweep_records import (
@@ -69,14 +69,7 @@ def interrupted(project: Path) -> Sweep:
     Raises:
         UserError: there is none that can be resumed.
     """
-    records = [file for file in project.glob(f"runs/*/{RECORD}") if not file.parent.is_symlink()]
-    if not records:
-        raise UserError(f"{project / 'runs'} has no sweep to resume", "start one: harness sweep --help")
-    newest = max(records, key=lambda file: file.stat().st_mtime)
-    try:
-        sweep = read(newest.read_text())
-    except ValueError as error:
-        raise UserError(f"{newest}: cannot be read: {error}", "start the sweep anew") from error
+    newest, sweep = newest_record(project, RECORD, read, "sweep", "harness sweep")
     if sweep.finished:
         raise UserError(f"{newest}: this sweep is finished", "start another one: harness sweep --help")
     return sweep.without_lab_errors()
