@@ -330,11 +330,6 @@ class Lab:
             yield self.take_guest(folder, life).guest
 
     @property
-    def canaries_pending(self) -> bool:
-        """Whether the canaries were provoked, and nobody has asked yet whether they were seen."""
-        return self._provoked is not None
-
-    @property
     def canaries_asked(self) -> bool:
         """Whether it is known if the canaries are seen."""
         return self._canaries is not None
@@ -359,7 +354,7 @@ class Lab:
         That guest then waits, which costs nothing: :meth:`canary_trouble` asks whether both are seen in what the lab
         reads. Where leaks are not looked for, none is made.
         """
-        if self.canaries_asked or self.canaries_pending:
+        if self.canaries_asked or self._provoked is not None:
             return
         folder = self.folder / "canaries"
         folder.mkdir(parents=True, exist_ok=True)

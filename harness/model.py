@@ -37,6 +37,11 @@ class Outcome(enum.StrEnum):
     SKIP = "skip"
     LAB_ERROR = "lab-error"
 
+    @property
+    def is_good(self) -> bool:
+        """Whether nothing is wrong, as far as was looked."""
+        return self in (Outcome.PASS, Outcome.SKIP)
+
 
 class Verdict(enum.StrEnum):
     """What a proof says about one fix."""

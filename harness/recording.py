@@ -42,7 +42,7 @@ def exit_code(results: Sequence[Result]) -> int:
     outcomes = {result.outcome for result in results}
     if Outcome.LAB_ERROR in outcomes:
         return LAB_BROKE
-    return GOOD if outcomes <= {Outcome.PASS, Outcome.SKIP} else KERNEL_FAILED
+    return GOOD if all(outcome.is_good for outcome in outcomes) else KERNEL_FAILED
 
 
 def print_results(run: RunFolder, lab: Lab, json: bool) -> None:

@@ -11,7 +11,7 @@ from pathlib import Path
 from harness import delta_debugging, judge
 from harness.errors import UserError
 from harness.lab import CaseRun, Lab
-from harness.model import Job, Outcome, Result
+from harness.model import Job, Result
 from harness.progress import say
 from harness.provoke import fail_nth
 from harness.provoke.stress import functions_under_test, play
@@ -102,7 +102,7 @@ def _run(lab: Lab, stress: Stress, steps: _Steps, name: str, number: int, more_f
 
 def shown(result: Result) -> str:
     """What a run showed, as one title: of its first finding, else its outcome; empty where all was well."""
-    if result.outcome in (Outcome.PASS, Outcome.SKIP):
+    if result.outcome.is_good:
         return ""
     counted = [finding for finding in result.findings if not finding.suppressed]
     return judge.titles(counted[:1]) or str(result.outcome)

@@ -64,7 +64,7 @@ class Progress:
     @property
     def finished(self) -> bool:
         """Whether there is no run to come."""
-        failed = self.results and self.results[-1].outcome not in (Outcome.PASS, Outcome.SKIP)
+        failed = self.results and not self.results[-1].outcome.is_good
         if self.plan.until_fail and failed:
             return True
         return self.seconds >= self.plan.seconds if self.plan.seconds else len(self.results) >= self.plan.runs

@@ -16,7 +16,7 @@ from rich.table import Table
 from rich.text import Text
 
 from harness.klog import skips
-from harness.model import Finding, FindingKind, Frame, Outcome, Result
+from harness.model import Finding, FindingKind, Frame, Result
 from harness.report.terminal import result_line, without_control_characters
 
 #: Narrower columns are put below each other.
@@ -233,7 +233,7 @@ def overview(findings: Sequence[Finding], width: int) -> RenderableType:
 
 def failures_view(results: Sequence[Result], width: int) -> RenderableType:
     """What the kernel said in each result that did not pass; nothing for those in which it said nothing."""
-    failed = [result for result in results if result.outcome not in (Outcome.PASS, Outcome.SKIP) and result.findings]
+    failed = [result for result in results if not result.outcome.is_good and result.findings]
     parts: list[RenderableType] = []
     for result in failed:
         parts += [Text(f"\n{result_line(result)}", style="bold"), overview(result.findings, width)]
