@@ -167,6 +167,8 @@ def discard(entry: Path) -> None:
 
 
 def _write_digests(entry: Path) -> None:
+    # A copy of an entry may have brought its digests with it, as a link to them.
+    (entry / DIGESTS).unlink(missing_ok=True)
     files = [file for file in sorted(entry.iterdir()) if file.is_file() and not file.is_symlink()]
     digests = {file.name: sparse_digest(file) for file in files}
     (entry / DIGESTS).write_text(json.dumps(digests, indent=1) + "\n")
@@ -181,6 +183,8 @@ def _damaged_file(entry: Path) -> str:
         return ""
     except (OSError, ValueError):
         return DIGESTS
+    # Of itself a record says nothing, though one that an early version made of a copied entry tried to.
+    digests.pop(DIGESTS, None)
     for name, digest in digests.items():
         try:
             if sparse_digest(entry / name) != digest:

@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from harness import proc
-from harness.cache import Cache, content_key, file_digest
+from harness.cache import DIGESTS, Cache, content_key, file_digest
 from harness.deadline import Deadline
 from harness.errors import LabError, UserError
 from harness.model import KernelSource, SourceKind
@@ -20,7 +20,7 @@ from harness.progress import activity, say
 _PACKAGED_SOURCES = Path("/usr/src")
 _DIGEST = re.compile(r"[0-9a-f]{16}")
 #: Changes whenever the frame of the same tree is named otherwise.
-_FRAME_RECIPE = "names, sizes, times"
+_FRAME_RECIPE = "names, sizes, times, but not of the digests"
 _UNPACK_SECONDS = 900.0
 _DOWNLOAD_SECONDS = 1800.0
 
@@ -89,7 +89,7 @@ def _checked(path: Path) -> Path:
 
 def _frame(path: Path, apart_from: tuple[str, ...]) -> str:
     """Names, sizes and modification times of all files but some: enough to see an edit, and fast."""
-    skipped = {".git", *apart_from}
+    skipped = {".git", DIGESTS, *apart_from}
     lines: list[str] = []
 
     def walk(folder: str) -> None:
@@ -97,9 +97,10 @@ def _frame(path: Path, apart_from: tuple[str, ...]) -> str:
         with os.scandir(path / folder) as entries:
             for entry in sorted(entries, key=lambda one: one.name):
                 name = f"{folder}{entry.name}"
+                if name in skipped:
+                    continue
                 if entry.is_dir(follow_symlinks=False):
-                    if name not in skipped:
-                        walk(f"{name}/")
+                    walk(f"{name}/")
                 else:
                     status = entry.stat(follow_symlinks=False)
                     lines.append(f"{name} {status.st_size} {status.st_mtime_ns}")

@@ -19,7 +19,7 @@ import pytest
 from harness import bench, host, spec, virtme
 from harness.bench import EditedTree
 from harness.build import build_kernel
-from harness.cache import Cache
+from harness.cache import DIGESTS, Cache
 from harness.figures import USUAL
 from harness.lab import SO_FAR
 from harness.tests import front_door
@@ -221,6 +221,19 @@ class TestEditedTree:
         assert len({before, *texts}) == 3
         assert all(text.startswith(before) for text in texts)
         assert (tree / file).read_text() == before
+
+    def test_it_is_found_whole_by_another_process(
+        self, tree: Path, cache: Cache, capfd: pytest.CaptureFixture[str]
+    ) -> None:
+        def unpack(folder: Path) -> None:
+            shutil.copytree(tree, folder, dirs_exist_ok=True)
+
+        original = cache.entry("sources/original", unpack)
+        for _ in range(2):
+            edited = EditedTree(original, "content", "fs/cachefiles/cache.c", Cache(cache.folder))
+            edited.edit()
+            assert not (edited.path / DIGESTS).samefile(original / DIGESTS)
+        assert "damaged" not in capfd.readouterr().err
 
     def test_it_is_copied_once_for_each_content(self, tree: Path, cache: Cache) -> None:
         first = EditedTree(tree, "content", "Kconfig", cache).path

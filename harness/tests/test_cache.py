@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 import errno
+import json
 import multiprocessing
 import os
 import subprocess
@@ -140,6 +141,19 @@ class TestDamage:
     def test_an_entry_of_an_earlier_version_is_taken_as_it_is(self, cache: Cache, entry: Path) -> None:
         (entry / DIGESTS).unlink()
         assert Cache(cache.folder).entry(NAME, not_again) == entry
+
+    def test_a_copy_of_an_entry_leaves_it_alone(self, cache: Cache, entry: Path) -> None:
+        def copy(folder: Path) -> None:
+            for file in entry.iterdir():
+                if file.is_file():
+                    os.link(file, folder / file.name)
+
+        before = (entry / DIGESTS).read_text()
+        copied = cache.entry("kernels/copy", copy)
+        assert (entry / DIGESTS).read_text() == before
+        again = Cache(cache.folder)
+        assert DIGESTS not in json.loads((copied / DIGESTS).read_text())
+        assert (again.entry(NAME, not_again), again.entry("kernels/copy", not_again)) == (entry, copied)
 
     def test_two_processes_that_find_the_damage_make_it_again_once(
         self, cache: Cache, entry: Path, tmp_path: Path

@@ -116,6 +116,13 @@ class TestCopyOfAPackage:
         assert (resolved.path, resolved.fingerprint) == (packaged(cache).path, packaged(cache).fingerprint)
         assert resolved.module_folder("fs/cachefiles") == copy / "fs/cachefiles"
 
+    def test_so_does_what_the_user_unpacked(self, copy: Path, cache: Cache, archive: Path, tmp_path: Path) -> None:
+        own = tmp_path / "own"
+        own.mkdir()
+        subprocess.run(["tar", "-x", "--strip-components=1", "-C", own, "-f", archive], check=True)
+        resolved = self.resolve(own, cache)
+        assert (resolved.path, resolved.modules) == (packaged(cache).path, own)
+
     def test_an_edit_elsewhere_makes_it_a_tree_of_its_own(self, copy: Path, cache: Cache) -> None:
         edit(copy / "mm/slab.c", "int slab_two;\n")
         resolved = self.resolve(copy, cache)
