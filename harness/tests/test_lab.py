@@ -181,6 +181,7 @@ class TestOutcomes:
             booted.run("workload", timeout=0)
 
         monkeypatch.setattr(judge, "_QUESTION_SECONDS", 0.05)
+        monkeypatch.setattr(guests, "_STOPPING_SECONDS", 0.05)
         result = run(work)
         assert (result.outcome, result.message) == (Outcome.HANG, "'workload' did not end within 0 s")
 
@@ -322,6 +323,7 @@ class TestVariants:
         assert "no fix named 'no-such-fix'" in result.message
         assert qemu.pids() == []
 
+    @pytest.mark.slow
     def test_sources_that_are_not_utf_8_can_be_unfixed(
         self, project: Path, ground: Ground, tmp_path: Path, canaries_seen: None, monkeypatch: pytest.MonkeyPatch
     ) -> None:

@@ -78,6 +78,25 @@ class TestWorkingTree:
         (tree / ".git/HEAD").touch()
         assert self.fingerprint(tree, cache) == before
 
+    @pytest.mark.parametrize(
+        ("file", "counts"),
+        [
+            ("arch/arm64/mm/fault.c", False),
+            ("Documentation/filesystems/erofs.rst", False),
+            ("arch/x86/mm/fault.c", True),
+            ("arch/Kconfig", True),
+            ("Documentation/Kconfig", True),
+            ("fs/arch/arm64/fault.c", True),
+        ],
+    )
+    def test_what_no_kernel_for_x86_is_built_of_does_not_count(
+        self, tree: Path, cache: Cache, file: str, counts: bool
+    ) -> None:
+        before = self.fingerprint(tree, cache)
+        (tree / file).parent.mkdir(parents=True, exist_ok=True)
+        (tree / file).write_text("something new\n")
+        assert (self.fingerprint(tree, cache) != before) is counts
+
     def test_a_dangling_link_does_no_harm(self, tree: Path, cache: Cache) -> None:
         (tree / "link").symlink_to("nowhere")
         assert self.fingerprint(tree, cache)
