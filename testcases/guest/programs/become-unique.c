@@ -2,14 +2,22 @@
 /*
  * Makes a guest that was restored from a saved machine differ from all others.
  *
- * Sets the clock, and has the kernel's random number generator forget what it
- * shares with the guests restored from the same machine: entropy that the host
- * made for this guest alone is credited, and the generator is reseeded at once
- * (random(4), RNDADDENTROPY and RNDRESEEDCRNG).
+ * Waits until a tar archive is on a disk whose first sector was zero. Its
+ * members are laid over the root, but for two: run/time sets the clock, and
+ * run/entropy, which the host made for this guest alone, is credited to the
+ * kernel's random number generator, which then forgets what it shares with the
+ * guests restored from the same machine (random(4), RNDADDENTROPY and
+ * RNDRESEEDCRNG).
+ *
+ * One program does it all because a restored machine has nothing translated
+ * yet on a host without hardware virtualisation: starting another program
+ * takes it longer than the work.
  */
+#define _GNU_SOURCE
 #include <errno.h>
 #include <fcntl.h>
 #include <linux/random.h>
+#include <stdbool.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -18,56 +26,117 @@
 #include <unistd.h>
 
 #define PROGRAM		"become-unique"
+#define SECTOR_BYTES	512
+/* Much more than keys take. */
+#define MOST_BYTES	(64 * 1024)
+/* As much alignment as any disk asks of O_DIRECT. */
+#define ALIGNMENT	4096
 #define ENTROPY_BYTES	64
 #define NANOSECONDS	1000000000LL
+#define PAUSE_NANOSECONDS 10000000L
+#define WAITING		"lab: waiting for its seed\n"
 
 enum {
 	EXIT_FAILED = 1,
 	EXIT_USAGE = 2,
 };
 
-static const char help[] =
-"Usage: " PROGRAM " NANOSECONDS FILE\n"
-"\n"
-"Sets the clock to NANOSECONDS since 1970, and reseeds the kernel's random number generator\n"
-"with the first 64 bytes of FILE.\n"
-"\n"
-"Exit codes: 0 both is done, 1 it is not, 2 wrong command line.\n";
+/* The header of a member, of which the rest is padding here (POSIX.1-1988, ustar). */
+struct member {
+	char name[100];
+	char mode[8], uid[8], gid[8];
+	char size[12];
+	char rest[SECTOR_BYTES - 136];
+};
 
-static int failed(const char *what)
+static const char help[] =
+"Usage: " PROGRAM " DISK\n"
+"\n"
+"Says in the kernel log that it waits, until the first 512 bytes of DISK are not all zero. What is there then\n"
+"is taken for a tar archive:\n"
+"run/time, nanoseconds since 1970, is what the clock is set to; with the 64 bytes of run/entropy the\n"
+"kernel's random number generator is reseeded; all else becomes files below /, for root alone.\n"
+"\n"
+"Exit codes: 0 all of that is done, 1 something is not, 2 wrong command line.\n";
+
+static bool all_zero(const char *bytes, size_t count)
 {
-	fprintf(stderr, PROGRAM ": %s: %s\n", what, strerror(errno));
-	return EXIT_FAILED;
+	while (count--)
+		if (*bytes++)
+			return false;
+	return true;
 }
 
-static int set_clock(long long nanoseconds)
+/* The machine may be saved from now on; /lab/start says what the kernel log is good for. */
+static int say_waiting(void)
 {
-	struct timespec now = {
-		.tv_sec = nanoseconds / NANOSECONDS,
-		.tv_nsec = nanoseconds % NANOSECONDS,
-	};
+	int log = open("/dev/kmsg", O_WRONLY);
 
+	if (log < 0)
+		return -1;
+	if (write(log, WAITING, strlen(WAITING)) < 0) {
+		close(log);
+		return -1;
+	}
+	return close(log);
+}
+
+/*
+ * Past the page cache, so that what the host writes into the disk's file while
+ * the guest runs is seen.
+ */
+static ssize_t read_when_written(const char *name, char *bytes)
+{
+	const struct timespec pause = { .tv_nsec = PAUSE_NANOSECONDS };
+	int disk = open(name, O_RDONLY | O_DIRECT);
+	ssize_t count;
+
+	if (disk < 0)
+		return -1;
+	/* All of it once, so that nothing of this is done for the first time in a restored machine. */
+	if (pread(disk, bytes, MOST_BYTES, 0) < SECTOR_BYTES || say_waiting()) {
+		close(disk);
+		return -1;
+	}
+	while ((count = pread(disk, bytes, SECTOR_BYTES, 0)) == SECTOR_BYTES &&
+	       all_zero(bytes, SECTOR_BYTES))
+		nanosleep(&pause, NULL);
+	if (count == SECTOR_BYTES)
+		count = pread(disk, bytes, MOST_BYTES, 0);
+	close(disk);
+	return count;
+}
+
+static int set_clock(const char *text, size_t length)
+{
+	char digits[32] = "";
+	long long nanoseconds;
+	struct timespec now;
+
+	if (length >= sizeof(digits)) {
+		errno = EINVAL;
+		return -1;
+	}
+	memcpy(digits, text, length);
+	nanoseconds = strtoll(digits, NULL, 10);
+	now.tv_sec = nanoseconds / NANOSECONDS;
+	now.tv_nsec = nanoseconds % NANOSECONDS;
 	return clock_settime(CLOCK_REALTIME, &now);
 }
 
-static int reseed(const char *file)
+static int reseed(const char *entropy, size_t length)
 {
 	union {
 		struct rand_pool_info info;
 		char bytes[sizeof(struct rand_pool_info) + ENTROPY_BYTES];
 	} pool;
-	int source = open(file, O_RDONLY);
 	int random;
-	ssize_t count;
 
-	if (source < 0)
-		return -1;
-	count = read(source, pool.info.buf, ENTROPY_BYTES);
-	close(source);
-	if (count != ENTROPY_BYTES) {
+	if (length != ENTROPY_BYTES) {
 		errno = ENODATA;
 		return -1;
 	}
+	memcpy(pool.info.buf, entropy, ENTROPY_BYTES);
 	pool.info.buf_size = ENTROPY_BYTES;
 	pool.info.entropy_count = ENTROPY_BYTES * 8;
 	random = open("/dev/urandom", O_WRONLY);
@@ -80,23 +149,74 @@ static int reseed(const char *file)
 	return close(random);
 }
 
+static int write_file(const char *name, const char *content, size_t length)
+{
+	int file = open(name, O_WRONLY | O_CREAT | O_TRUNC | O_NOFOLLOW, 0600);
+
+	if (file < 0)
+		return -1;
+	if (write(file, content, length) != (ssize_t)length) {
+		close(file);
+		return -1;
+	}
+	return close(file);
+}
+
+/* Returns how many of the two things were done that make a guest unique, -1 where something failed. */
+static int take_over(const char *name, const char *content, size_t length)
+{
+	if (!strcmp(name, "run/time"))
+		return set_clock(content, length) ? -1 : 1;
+	if (!strcmp(name, "run/entropy"))
+		return reseed(content, length) ? -1 : 1;
+	return write_file(name, content, length);
+}
+
+static int unpack(const char *bytes, size_t count)
+{
+	const struct member *member;
+	char name[sizeof(member->name) + 1] = "";
+	size_t at = 0, length;
+	int done = 0, more;
+
+	while (at + SECTOR_BYTES <= count && bytes[at]) {
+		member = (const struct member *)(bytes + at);
+		memcpy(name, member->name, sizeof(member->name));
+		length = strtoul(member->size, NULL, 8);
+		at += SECTOR_BYTES;
+		if (length > count - at) {
+			errno = ENODATA;
+			goto failed;
+		}
+		more = take_over(name, bytes + at, length);
+		if (more < 0)
+			goto failed;
+		done += more;
+		at += (length + SECTOR_BYTES - 1) / SECTOR_BYTES * SECTOR_BYTES;
+	}
+	if (done == 2)
+		return 0;
+	fputs(PROGRAM ": run/time or run/entropy is not in the archive\n", stderr);
+	return EXIT_FAILED;
+
+failed:
+	fprintf(stderr, PROGRAM ": %s: %s\n", name, strerror(errno));
+	return EXIT_FAILED;
+}
+
 int main(int argc, char **argv)
 {
-	long long nanoseconds;
-	char *end;
+	static char bytes[MOST_BYTES] __attribute__((aligned(ALIGNMENT)));
+	ssize_t count;
 
-	if (argc != 3) {
+	if (argc != 2) {
 		fputs(help, stderr);
 		return EXIT_USAGE;
 	}
-	nanoseconds = strtoll(argv[1], &end, 10);
-	if (*end || nanoseconds <= 0) {
-		fputs(help, stderr);
-		return EXIT_USAGE;
+	count = read_when_written(argv[1], bytes);
+	if (count < SECTOR_BYTES || chdir("/")) {
+		fprintf(stderr, PROGRAM ": %s: %s\n", argv[1], count < 0 ? strerror(errno) : "too small");
+		return EXIT_FAILED;
 	}
-	if (set_clock(nanoseconds))
-		return failed("the clock");
-	if (reseed(argv[2]))
-		return failed(argv[2]);
-	return 0;
+	return unpack(bytes, count);
 }
