@@ -239,7 +239,12 @@ def sweep(
     with_: WithOption = None,
     memory: MemoryOption = _DEFAULT.memory_mib,
     cold: ColdOption = False,
-    resume: Annotated[bool, typer.Option("--resume", help="Go on with the sweep that was interrupted.")] = False,
+    until_fail: Annotated[
+        bool, typer.Option("--until-fail", help="End with the first guest in which something is wrong.")
+    ] = False,
+    resume: Annotated[
+        bool, typer.Option("--resume", help="Go on with the sweep that was interrupted, or ended so.")
+    ] = False,
     as_json_: JsonOption = False,
 ) -> None:
     """Let every single allocation of each operation fail once, and look what that breaks.
@@ -264,7 +269,7 @@ def sweep(
     with recorded(folder, lab):
         begun = replace(begun, question=sweeping.checked(lab, question))
         lab.prepare()
-        done = sweeping.Sweeper(lab, folder, begun).sweep_all()
+        done = sweeping.Sweeper(lab, folder, begun, until_fail).sweep_all()
     if as_json_:
         print(sweep_records.document(done, lab.session()), end="")
     else:

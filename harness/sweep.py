@@ -90,10 +90,12 @@ class Sweeper:
         lab: what all guests share.
         run: the run's folder.
         sweep: as far as it has come.
+        until_fail: the first guest in which something is wrong is the last.
     """
 
-    def __init__(self, lab: Lab, run: RunFolder, sweep: Sweep) -> None:
+    def __init__(self, lab: Lab, run: RunFolder, sweep: Sweep, until_fail: bool = False) -> None:
         self.sweep = sweep
+        self._until_fail = until_fail
         self._lab = lab
         self._run = run
         for place, series in enumerate(sweep.series):
@@ -101,7 +103,7 @@ class Sweeper:
                 run.record(result, lab.session(), place)
 
     def sweep_all(self) -> Sweep:
-        """Sweep what is not finished, and return all of it.
+        """Sweep what is not finished, or until something is wrong, and return all of it.
 
         Raises:
             HarnessError: the lab broke, or the kernel cannot be built.
@@ -116,6 +118,9 @@ class Sweeper:
                 say(result_line(result))
                 if result.outcome is Outcome.LAB_ERROR:
                     raise LabError(result.message, f"see {result.evidence}; harness sweep --resume goes on")
+                if self._until_fail and not result.outcome.is_good:
+                    _say_what_was_seen(self.sweep.of(operation.name))
+                    return self.sweep
             _say_what_was_seen(self.sweep.of(operation.name))
         return self.sweep
 

@@ -236,6 +236,15 @@ class TestCommand:
         assert [each["title"] for each in one["findings"]] == ["KASAN: use-after-free Read in cachefiles_read"]
         assert one["points"] == 2
 
+    def test_it_can_end_with_the_first_finding_and_go_on_later(self, swept: Any, qemu: FakeQemu) -> None:
+        qemu.play(Boot(replies=(*quiet(0), attempt(1, log=kasan_report("cachefiles_read")))), CLEAN)
+        ended = swept(OPERATION, "cull", "--kernel", KERNEL, "--until-fail", "--json")
+        assert ended.status == 1
+        assert [(it["guest"], it["nth"]) for it in only(ended)["iterations"]] == [(1, 0), (1, 1)]
+        first, second = operations(swept("--resume", "--json"))
+        assert [it["nth"] for it in first["iterations"]] == [0, 1, 0, 2, 3, 4]
+        assert second["finished"]
+
     def test_a_kernel_that_dies_is_a_finding_of_that_iteration(self, swept: Any, qemu: FakeQemu) -> None:
         qemu.play(Boot(replies=(*quiet(0), Reply("^sh -s 1 1$", then=Then.PANIC))), CLEAN)
         ended = swept(OPERATION, "--kernel", KERNEL, "--json")
