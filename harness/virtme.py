@@ -85,7 +85,8 @@ class VirtmeNg:
             said = (finished.output.splitlines() or ["nothing"])[-1]
             raise LabError(
                 f"{self.version} ended with {finished.returncode} and without the guest's answer; it said: {said}",
-                f"see {log}; to repeat: {finished.command}",
+                f"see {log}; its guest answers only where the host has udevd (Debian: udev); "
+                f"to repeat: {finished.command}",
             )
         return answered[0] - started
 

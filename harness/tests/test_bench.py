@@ -312,6 +312,7 @@ class TestVirtmeNg:
         ended = run_bench("virtme_ng")
         assert ended.status == 3
         assert "without the guest's answer" in ended.errors
+        assert "only where the host has udevd" in ended.errors
 
     def test_without_it_the_rest_is_measured(
         self, run_bench: Callable[..., Ended], monkeypatch: pytest.MonkeyPatch, here: Path
