@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 import functools
+import re
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -11,7 +12,7 @@ from pathlib import Path
 from harness import delta_debugging, judge
 from harness.errors import UserError
 from harness.lab import CaseRun, Lab
-from harness.model import Job, Result
+from harness.model import Job, Outcome, Result
 from harness.progress import say
 from harness.provoke import fail_nth
 from harness.provoke.stress import functions_under_test, play
@@ -24,6 +25,8 @@ from harness.stress_steps import GENERATION, Seed, Step, as_text, parse, steps_f
 STEPS, LOG = "stress.steps", "stress.log"
 #: The file in a run's folder from which a command can be resumed.
 RECORD = "stress.json"
+#: A number, or a few digits of one in hexadecimal.
+_NUMBER = re.compile(r"\b[0-9a-f]*[0-9][0-9a-f]*\b")
 #: What a job of this module is called.
 CASE = "stress --runs 1"
 
@@ -90,6 +93,7 @@ def _run(lab: Lab, stress: Stress, steps: _Steps, name: str, number: int, more_f
                 write_atomically(folder / STEPS, as_text(chosen))
                 case.guest.path_counters["steps"] = len(chosen)
                 played = play(case.guest, chosen)
+                case.guest.path_counters.update(played.counts)
                 write_atomically(folder / LOG, "\n".join((*played.log, *played.problems)) + "\n")
                 assert not played.problems, "; ".join(played.problems)
             except Exception as error:
@@ -101,11 +105,15 @@ def _run(lab: Lab, stress: Stress, steps: _Steps, name: str, number: int, more_f
 
 
 def shown(result: Result) -> str:
-    """What a run showed, as one title: of its first finding, else its outcome; empty where all was well."""
+    """What a run showed, as one title: of its first finding, else the first thing that was left; else its outcome.
+
+    Empty where all was well. Numbers in what was left differ from run to run, and are no part of the title.
+    """
     if result.outcome.is_good:
         return ""
     counted = [finding for finding in result.findings if not finding.suppressed]
-    return judge.titles(counted[:1]) or str(result.outcome)
+    left = _NUMBER.sub("N", result.message.partition(";")[0]) if result.outcome is Outcome.FAIL else ""
+    return judge.titles(counted[:1]) or left or str(result.outcome)
 
 
 def read_steps(file: Path) -> tuple[Step, ...]:
@@ -210,7 +218,7 @@ class Shrinking:
 def _all_titles(result: Result) -> set[str]:
     """Every name of what a run showed."""
     counted = [finding for finding in result.findings if not finding.suppressed]
-    return {str(result.outcome)} | {title for one in counted for title in (one.title, *one.alt_titles)}
+    return {str(result.outcome), shown(result)} | {title for one in counted for title in (one.title, *one.alt_titles)}
 
 
 def test_case(shrunk: Shrunk, stress: Stress) -> str:

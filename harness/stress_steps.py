@@ -14,7 +14,7 @@ from dataclasses import dataclass
 from harness.errors import UserError
 
 #: Changes whenever the same number gives other steps.
-GENERATION = 1
+GENERATION = 2
 IMAGES = ("a", "b", "c", "d")
 POINTS = ("m0", "m1", "m2", "m3")
 _DOMAINS = ("", "", "one", "two")
@@ -34,19 +34,24 @@ _RULES = (
     ("read:{}=close-fd",),
     ("read:{}=close-fd-first",),
     ("open:{}=close-fd",),
+    ("open:{}=close-fd-first",),
     ("close=ignore",),
     ("read:{}=close-device",),
     ("open:{}=stop",),
 )
-#: How long the kernel functions are delayed, in milliseconds, and how many of their calls.
-_DELAY_MS, _DELAYED_CALLS, _DELAYED_FUNCTIONS = (1, 150), (1, 8), (1, 4)
+#: How long calls of functions are delayed, in milliseconds; how many of a function's calls; how many functions.
+_DELAYS_MS, _DELAYED_CALLS, _DELAYED_FUNCTIONS = (1, 5, 20, 80, 300, 800), (1, 8), (3, 12)
+#: The functions that on-demand images go through are delayed so many times as often as the others.
+_ON_DEMAND, _PREFERENCE = re.compile(r"_*(cachefiles|fscache|ondemand|erofs_fscache)"), 8
+#: Numbers of requests that are guessed.
+_GUESSES = (1, 60)
 #: Between two steps, in milliseconds; most follow at once.
-_PAUSES_MS = (0, 0, 5, 20, 80, 300)
+_PAUSES_MS = (0, 5, 20, 80, 300, 1000)
 
 
 @dataclass(frozen=True)
 class Seed:
-    """What steps are made from: ``1-4711`` for number 4711 of generation 1.
+    """What steps are made from: ``2-4711`` for number 4711 of generation 2.
 
     Attributes:
         number: any number from 0 on.
@@ -109,10 +114,11 @@ def steps_from(seed: Seed, functions: Sequence[str], length: int) -> tuple[Step,
 
 
 def _delays(chance: random.Random, functions: Sequence[str]) -> list[Step]:
-    count = min(chance.randint(*_DELAYED_FUNCTIONS), len(functions))
+    # Efraimidis and Spirakis, Weighted random sampling with a reservoir, 2006: the greatest of these keys.
+    keys = {name: chance.random() ** (1 / (_PREFERENCE if _ON_DEMAND.match(name) else 1)) for name in functions}
+    chosen = sorted(functions, key=lambda name: -keys[name])[: chance.randint(*_DELAYED_FUNCTIONS)]
     return [
-        Step(("delay", name, str(chance.randint(*_DELAY_MS)), str(chance.randint(*_DELAYED_CALLS))))
-        for name in chance.sample(functions, count)
+        Step(("delay", name, str(chance.choice(_DELAYS_MS)), str(chance.randint(*_DELAYED_CALLS)))) for name in chosen
     ]
 
 
@@ -121,9 +127,16 @@ def _daemon(chance: random.Random, first: bool = False) -> Step:
     return Step(("daemon", *(rule.format(chance.randint(1, 6)) for rule in rules)))
 
 
-def _mount(chance: random.Random) -> Step:
-    domain = chance.choice(_DOMAINS)
-    return Step(("mount", chance.choice(IMAGES), chance.choice(POINTS), *([domain] if domain else [])))
+def _mounting(word: str) -> Callable[[random.Random], Step]:
+    def make(chance: random.Random) -> Step:
+        domain = chance.choice(_DOMAINS)
+        return Step((word, chance.choice(IMAGES), chance.choice(POINTS), *([domain] if domain else [])))
+
+    return make
+
+
+def _guess(chance: random.Random) -> Step:
+    return Step(("guess", str(chance.randint(*_GUESSES))))
 
 
 def _at_a_point(word: str) -> Callable[[random.Random], Step]:
@@ -136,18 +149,22 @@ def _plain(*words: str) -> Callable[[random.Random], Step]:
 
 #: What steps there are, and how often.
 _KINDS: tuple[tuple[Callable[[random.Random], Step], int], ...] = (
-    (_mount, 24),
-    (_at_a_point("umount"), 14),
-    (_at_a_point("read"), 22),
-    (_at_a_point("fio"), 3),
-    (_daemon, 8),
-    (_plain("kill"), 4),
-    (_plain("stop"), 4),
+    (_mounting("visit"), 24),
+    (_mounting("mount"), 12),
+    (_at_a_point("umount"), 8),
+    (_at_a_point("read"), 14),
+    (_at_a_point("fio"), 2),
+    (_daemon, 14),
+    (_plain("classic"), 1),
+    (_plain("kill"), 3),
+    (_plain("stop"), 2),
     (_plain("tell", "command", "restore"), 3),
     (_plain("tell", "close-fd", "all"), 3),
     (_plain("tell", "release", "all"), 4),
+    (_guess, 2),
     (_plain("drop-caches"), 5),
     (_plain("cull"), 3),
+    (_plain("io-error"), 1),
     (_plain("fill"), 1),
     (_plain("empty"), 1),
     (_plain("pressure"), 1),
@@ -157,13 +174,15 @@ _KINDS: tuple[tuple[Callable[[random.Random], Step], int], ...] = (
 _WORDS = {
     "delay": (3, 3),
     "daemon": (0, 8),
+    "visit": (2, 3),
     "mount": (2, 3),
     "umount": (1, 1),
     "read": (1, 1),
     "fio": (1, 1),
     "tell": (1, 3),
+    "guess": (1, 1),
     "pause": (1, 1),
-} | dict.fromkeys(("kill", "stop", "drop-caches", "cull", "fill", "empty", "pressure"), (0, 0))
+} | dict.fromkeys(("classic", "kill", "stop", "drop-caches", "cull", "io-error", "fill", "empty", "pressure"), (0, 0))
 #: What may stand in a step: it goes into a shell.
 _WORD = re.compile(r"[A-Za-z0-9_.:=,*+-]+")
 

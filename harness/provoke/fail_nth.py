@@ -150,6 +150,7 @@ echo w >/proc/sysrq-trigger
 echo "@ENDED@" >/dev/kmsg
 """
 _ENDED = "lab: iteration {} ended"
+_LEAVE_THE_DISK = "! mountpoint -q /cache || umount /cache"
 
 
 @dataclass(frozen=True)
@@ -250,7 +251,9 @@ def _still_blocked(guest: Guest, blocked: Mapping[int, str]) -> tuple[str, ...]:
 
 
 def unload(guest: Guest, modules: Sequence[str]) -> None:
-    """Unload the modules under test: something still refers to them, or to objects of theirs, if that fails.
+    """Unmount the cache's filesystem and unload the modules under test: nothing may refer to either any more.
+
+    The kernel reports what still refers to a name or a file of the filesystem then.
 
     Args:
         guest: in which nothing uses them.
@@ -259,8 +262,13 @@ def unload(guest: Guest, modules: Sequence[str]) -> None:
     Raises:
         AssertionError: it fails.
     """
-    result = guest.try_run("sh -s unload", stdin=f"{_functions(modules)}unload_modules\n".encode())
-    assert result.status == 0, f"the modules cannot be unloaded: {result.errors.strip()}"
+    parts = {
+        "the cache's filesystem cannot be unmounted": _LEAVE_THE_DISK,
+        "the modules cannot be unloaded": "unload_modules",
+    }
+    for trouble, command in parts.items():
+        result = guest.try_run("sh -s unload", stdin=f"{_functions(modules)}{command}\n".encode())
+        assert result.status == 0, f"{trouble}: {result.errors.strip()}"
 
 
 def script(operation: Operation, modules: Sequence[str]) -> str:

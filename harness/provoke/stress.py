@@ -8,41 +8,56 @@ from __future__ import annotations
 
 import re
 import shlex
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
 
 from harness.guest import Guest
-from harness.provoke.cache import erofs_image, mount_scratch
+from harness.provoke.cache import mount_scratch
 from harness.stress_steps import IMAGES, POINTS, Step
 
 #: Mebibytes of the images' files.
 _SIZES = dict(zip(IMAGES, (1, 1, 2, 4), strict=True))
 #: Functions of the subject; the compiler's and the tracer's own are left out.
-_FUNCTION = re.compile(r"^\S+ [tT] ((?:cachefiles|fscache|netfs|z?_?erofs)\w*)\t\[(\w+)\]$", re.MULTILINE)
+_FUNCTION = re.compile(r"^\S+ [tT] (_*(?:cachefiles|fscache|netfs|ondemand|z?_?erofs)\w*)\t\[(\w+)\]$", re.MULTILINE)
+_COUNT = re.compile(r"did \S+ \d+$")
 #: Seconds that a step's background work may take in the guest, until it is killed; and all of the steps, before
 #: the guest's patience is applied.
-_EACH_SECONDS, _ALL_SECONDS = 30, 120.0
+_EACH_SECONDS, _ALL_SECONDS = 30, 100.0
 _SETTLING_SECONDS = 20
 
 _FUNCTIONS = """\
 pid=/run/stress.pid number=0 control=/run/none
-points=@POINTS@ images=@IMAGES@ delays=/sys/kernel/debug/lab_delay
+points=@POINTS@ images=@IMAGES@ names=@NAMES@
+delays=/sys/kernel/debug/lab_delay trap=/cache/cache/trap reads=0
 later() { timeout -s KILL @EACH@ "$@" >/dev/null 2>&1 </dev/null & }
 lives() { [ -s $pid ] && kill -0 "$(cat $pid)" 2>/dev/null; }
 tell() { later ondemand-daemon --tell $control --timeout 5 "$@"; }
-daemon() {
+begin_daemon() {
     ! lives || return 0
     number=$((number + 1)) control=/run/stress-$((number + 1)).control
+    timeout -s KILL 10 ondemand-daemon --dir /cache --log /run/stress-$number.log --control $control \\
+        --pid-file $pid --wait-device 5 --background $images "$@" >/dev/null
+}
+daemon() {
     rules=
     for rule; do rules="$rules --on $rule"; done
-    timeout -s KILL 10 ondemand-daemon --dir /cache --log /run/stress-$number.log --control $control \\
-        --pid-file $pid --wait-device 5 --background $images $rules >/dev/null
+    begin_daemon $rules
 }
 kill_daemon() { ! lives || kill -KILL "$(cat $pid)"; }
+ask() { timeout -s KILL 5 ondemand-daemon --tell $control "$@" >/dev/null 2>&1; }
+# Looking through 256 folders of each volume takes seconds; files are at the same place each time.
 cull() {
-    for object in $(ls -d /cache/cache/I*/@*/D* 2>/dev/null | head -n 5); do tell cull ${object#/cache/}; done
+    [ -s /run/objects ] || find /cache/cache -name 'D*' >/run/objects 2>/dev/null
+    for object in $(head -n 8 /run/objects); do ask cull ${object#/cache/}; done
 }
+# A mount point among the cache's folders cannot be culled, and counts as an error of the disk: the cache is dead.
+io_error() { mkdir -p $trap; mountpoint -q $trap || mount -t tmpfs none $trap; tell cull ${trap#/cache/}; }
 fill() { set -- $(stat -f -c '%S %a' /cache); fallocate -l $(($1 * $2 / 100 * 98)) /cache/ballast; }
+mount_options() { echo "-t erofs -o fsid=$1${3:+,domain_id=$3} none /$2"; }
+visit() {
+    reads=$((reads + 1))
+    later sh -c "mount $(mount_options "$@") && dd if=/$2/data of=/run/read-$reads bs=64k; umount /$2"
+}
 delay() { echo "function=$1 ms=$2 times=$3 how=sleep" >$delays/add; }
 step() {
     echo "step $(cut -d ' ' -f 1 /proc/uptime) $*"
@@ -50,15 +65,19 @@ step() {
     shift
     case $word in
     daemon) daemon "$@" ;;
+    classic) begin_daemon --mode classic ;;
     kill) kill_daemon ;;
     stop) tell exit ;;
     tell) tell "$@" ;;
-    mount) later mount -t erofs -o fsid=$1${3:+,domain_id=$3} none /$2 ;;
+    guess) tell command "copen $1,-5" ;;
+    visit) visit "$@" ;;
+    mount) later mount $(mount_options "$@") ;;
     umount) later umount /$1 ;;
-    read) later dd if=/$1/data of=/dev/null bs=64k ;;
+    read) reads=$((reads + 1)); later dd if=/$1/data of=/run/read-$reads bs=64k ;;
     fio) later fio --name=r --filename=/$1/data --readonly --rw=randread --bs=4k --time_based --runtime=2 ;;
-    drop-caches) echo 3 >/proc/sys/vm/drop_caches ;;
-    cull) cull ;;
+    drop-caches) later sh -c 'echo 3 >/proc/sys/vm/drop_caches' ;;
+    cull) cull & ;;
+    io-error) io_error ;;
     fill) fill ;;
     empty) rm -f /cache/ballast ;;
     pressure) later stress-ng --vm 1 --vm-bytes 40% --timeout 2 ;;
@@ -76,8 +95,41 @@ nothing_mounted() {
     ! grep -q ' erofs ' /proc/mounts
 }
 no_rows() { [ $(cat /proc/fs/fscache/caches /proc/fs/fscache/volumes /proc/fs/fscache/cookies | wc -l) = 6 ]; }
-waiting() { grep -l '^State:.D' /proc/[0-9]*/status 2>/dev/null; }
+in_state_d() { grep -ls '^State:.D' /proc/[0-9]*/status | sed 's|/status||'; }
+no_readers() { ! pidof dd fio >/dev/null; }
+# Who works on images and sleeps where no signal reaches it.
+waiting() {
+    for one in $(pidof mount umount dd fio); do ! grep -qs '^State:.D' /proc/$one/status || echo /proc/$one; done
+}
+nobody_waits() { [ -z "$(waiting)" ]; }
+# A process, and the innermost function of the modules under test that it is in.
+named() {
+    ours='_*\\(cachefiles\\|fscache\\|netfs\\|z*_*erofs\\)[a-z0-9_]*'
+    inside=$(sed -n "s/^[^]]*\\] \\($ours\\)+.*/\\1/p" $1/stack | head -n 1)
+    echo "$(cat $1/comm)${inside:+ in $inside}"
+}
+# Whatever the daemon has held back, refused to read, or kept open comes now.
+oblige() {
+    lives || return
+    answered=$((answered + 1))
+    [ $((answered % 20)) != 1 ] || for words in 'close-fd all' 'command restore'; do ask $words; done
+    for words in resume 'release all'; do ask $words; done
+}
+obliged() { nobody_waits || { oblige; nobody_waits; }; }
+# Whether what was read is how some image's data begin.
+right() {
+    for image in $names; do ! cmp -s -n $(stat -c %s $1) $1 /tmp/$image/data || return 0; done
+    return 1
+}
 take_down() {
+    rm -f /cache/ballast
+    killall -KILL dd fio 2>/dev/null
+    within @SETTLING@ no_readers || for one in $(pidof dd fio); do
+        echo "left a reader that was killed: $(named /proc/$one)"
+    done
+    for one in /run/read-*; do [ ! -s $one ] || right $one || echo "left wrong data in $one"; done
+    answered=0
+    within @SETTLING@ obliged || for one in $(waiting); do echo "left waiting for nothing: $(named $one)"; done
     kill_daemon
     wait
     kill_daemon
@@ -85,14 +137,19 @@ take_down() {
     within @SETTLING@ no_rows || for one in caches volumes cookies; do
         tail -n +3 /proc/fs/fscache/$one | sed "s/^/left a row of $one: /"
     done
-    before=$(waiting)
+    before=$(in_state_d)
     if [ "$before" ]; then
         sleep 3
-        for one in $(waiting); do
-            case $before in *$one*) echo "stuck $(head -n 1 $one | cut -f 2)" ;; esac
+        for one in $(in_state_d); do
+            case " $(echo $before) " in *" $one "*) echo "stuck $(named $one)" ;; esac
         done
     fi
     echo all >$delays/remove
+    ! mountpoint -q $trap || umount $trap
+    echo "did reads $(find /run -name 'read-*' -size +0 | wc -l)"
+    for request in open read close; do
+        echo "did requests-$request $(cat /run/stress-*.log 2>/dev/null | grep -c "event.:.$request")"
+    done
 }
 """
 
@@ -104,10 +161,12 @@ class Played:
     Attributes:
         log: what was begun when, one line each: ``step SECONDS_OF_UPTIME WORDS``; and steps that were refused.
         problems: what was left in the end, one sentence each.
+        counts: what the steps came to: reads that got data, and requests that daemons got, by their kinds.
     """
 
     log: tuple[str, ...]
     problems: tuple[str, ...]
+    counts: Mapping[str, int] = field(default_factory=dict)
 
 
 def functions_under_test(guest: Guest, modules: Sequence[str]) -> tuple[str, ...]:
@@ -133,19 +192,29 @@ def play(guest: Guest, steps: Sequence[Step]) -> Played:
     """
     guest.load_lab_module("lab_delay")
     mount_scratch(guest)
-    for name, mebibytes in _SIZES.items():
-        erofs_image(guest, name, mebibytes)
-    guest.run("mkdir -p " + " ".join(f"/{point}" for point in POINTS))
+    guest.run(f"set -e\n{_images()}mkdir -p " + " ".join(f"/{point}" for point in POINTS))
     output = guest.run("sh -s", timeout=_ALL_SECONDS, stdin=script(steps).encode())
     lines = output.splitlines()
     log = tuple(line for line in lines if line.startswith(("step ", "refused ")))
-    return Played(log, tuple(line for line in lines if line.startswith(("left ", "stuck "))))
+    problems = tuple(line for line in lines if line.startswith(("left ", "stuck ")))
+    counts = {name: int(count) for _, name, count in (line.split() for line in lines if _COUNT.match(line))}
+    return Played(log, problems, counts)
+
+
+def _images() -> str:
+    """Makes the images, and keeps their files."""
+    return "".join(
+        f"mkdir -p /tmp/{name}\n"
+        f"dd if=/dev/urandom of=/tmp/{name}/data bs=1M count={mebibytes} 2>/dev/null\n"
+        f"mkfs.erofs --quiet /tmp/{name}.erofs /tmp/{name} >/dev/null 2>&1\n"
+        for name, mebibytes in _SIZES.items()
+    )
 
 
 def script(steps: Sequence[Step]) -> str:
     """What the guest's shell runs."""
     images = " ".join(f"--image {name}=/tmp/{name}.erofs" for name in IMAGES)
-    values = {"POINTS": " ".join(POINTS), "IMAGES": images}
+    values = {"POINTS": " ".join(POINTS), "NAMES": " ".join(IMAGES), "IMAGES": images}
     functions = _FUNCTIONS.replace("@EACH@", str(_EACH_SECONDS)).replace("@SETTLING@", str(_SETTLING_SECONDS))
     for name, value in values.items():
         functions = functions.replace(f"@{name}@", shlex.quote(value))

@@ -32,14 +32,18 @@ KALLSYMS = f"""\
 ffffffff81000000 T schedule
 ffffffffa0000000 t {FUNCTION}\t[cachefiles]
 ffffffffa0000010 T fscache_unuse_cookie\t[fscache]
+ffffffffa0000018 T __fscache_relinquish_volume\t[fscache]
 ffffffffa0000020 t cachefiles_open.isra.0\t[cachefiles]
 ffffffffa0000030 d cachefiles_data\t[cachefiles]
 ffffffffa0000040 t __pfx_cachefiles_x\t[cachefiles]
+ffffffffa0000044 t __traceiter_cachefiles_x\t[cachefiles]
+ffffffffa0000048 t ondemand_object_worker\t[cachefiles]
 ffffffffa0000050 t erofs_other\t[somebody_elses]
 """
+FUNCTIONS = ("__fscache_relinquish_volume", FUNCTION, "fscache_unuse_cookie", "ondemand_object_worker")
 SYMBOLS = Reply("kallsyms$", KALLSYMS)
 LEFT = Reply("^sh -s$", "step 1.00 kill\nleft a row of cookies: 00000001\n")
-CLEAN = Boot(replies=(SYMBOLS, Reply("^sh -s$", "step 1.00 kill\nrefused delay: Invalid argument\n")))
+CLEAN = Boot(replies=(SYMBOLS, Reply("^sh -s$", "step 1.00 kill\nrefused delay: Invalid argument\ndid reads 3\n")))
 LEAVING = Boot(replies=(SYMBOLS, LEFT))
 CRASHING = Boot(replies=(SYMBOLS, Reply("^sh -s$", console=kasan_report(FUNCTION))))
 
@@ -76,14 +80,15 @@ def outcomes(ended: Ended) -> list[str]:
 @pytest.mark.slow
 class TestCommand:
     def test_each_run_has_the_next_seed_and_leaves_its_steps(self, stressed: Any, here: Path) -> None:
-        ended = stressed("--seed", "1-7", "--runs", "2", "--json")
+        ended = stressed("--seed", "2-7", "--runs", "2", "--json")
         assert (ended.status, outcomes(ended)) == (0, ["pass", "pass"]), ended.errors
         results = json.loads(ended.output)["results"]
         assert [one["seed"] for one in results] == [7, 8]
+        assert results[0]["path_counters"]["reads"] == 3
         assert results[1]["repeat_command"] == f"harness stress --runs 1 --kernel {KERNEL} --seed 8"
         for number in (7, 8):
-            folder = here / f"runs/latest/seed-1-{number}"
-            expected = steps_from(Seed(number), (FUNCTION, "fscache_unuse_cookie"), Stress.length)
+            folder = here / f"runs/latest/seed-2-{number}"
+            expected = steps_from(Seed(number), FUNCTIONS, Stress.length)
             assert parse((folder / STEPS).read_text(), "") == expected
             assert (folder / LOG).read_text() == "step 1.00 kill\nrefused delay: Invalid argument\n"
 
@@ -150,7 +155,7 @@ class TestShrink:
     ) -> None:
         qemu.play(CRASHING)
         assert stressed("--seed", "3", "--runs", "1").status == 1
-        evidence = (here / "runs/latest/seed-1-3").resolve()
+        evidence = (here / "runs/latest/seed-2-3").resolve()
         wanted = parse((evidence / STEPS).read_text(), "")[-1]
         title = f"KASAN: use-after-free Read in {FUNCTION}"
 
@@ -169,7 +174,7 @@ class TestShrink:
         self, harness_command: HarnessCommand, stressed: Any, here: Path
     ) -> None:
         assert stressed("--seed", "3", "--runs", "1").status == 0
-        ended = harness_command("shrink", str(here / "runs/latest/seed-1-3"))
+        ended = harness_command("shrink", str(here / "runs/latest/seed-2-3"))
         assert ended.status == 2
         assert "that run passed" in ended.errors
 
@@ -188,6 +193,25 @@ class TestShrink:
         ast.parse(text)
         assert f"without {FIX}: hang" in text
         assert "    daemon read:1=exit\n    kill\n" in text
+
+
+@pytest.mark.parametrize(
+    ("seen", "title"),
+    [
+        (result(), ""),
+        (
+            result(Outcome.FAIL, message="left a row of cookies: 0000000c 2; left a mount: none /m1"),
+            "left a row of cookies: N N",
+        ),
+        (result(Outcome.HANG, message="a command did not end within 180 s"), "hang"),
+        (
+            result(Outcome.CRASH, finding("KASAN: use-after-free Read in a", FindingKind.KASAN, "a")),
+            "KASAN: use-after-free Read in a",
+        ),
+    ],
+)
+def test_what_was_shown_has_one_name(seen: Result, title: str) -> None:
+    assert stress.shown(seen) == title
 
 
 class TestRecords:
@@ -232,7 +256,7 @@ class TestRecords:
 def test_functions_are_those_of_the_modules_under_test() -> None:
     guest = mock.Mock()
     guest.read.return_value = KALLSYMS
-    assert functions_under_test(guest, ("cachefiles", "fscache", "erofs")) == (FUNCTION, "fscache_unuse_cookie")
+    assert functions_under_test(guest, ("cachefiles", "fscache", "erofs")) == FUNCTIONS
 
 
 def test_the_guests_script_is_a_shell_script() -> None:
