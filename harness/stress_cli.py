@@ -23,7 +23,7 @@ from harness.recording import exit_code, print_results, recorded
 from harness.report import as_json
 from harness.runs import RunFolder, write_atomically
 from harness.stress import RECORD, STEPS, Stress
-from harness.stress_records import Plan, Progress, document
+from harness.stress_records import Plan, Progress, document, read
 from harness.stress_steps import Seed, Step, as_text
 
 _IMAGE = "stress"
@@ -116,7 +116,7 @@ def shrink(
     """Find a small part of a stress run's steps that still shows the same, and make a test case of it."""
     all_steps = stress.read_steps(evidence / STEPS)
     before = _result(evidence / "result.json")
-    lab, run, common = _lab(before.kernel, None, before.without, Stress.length, True)
+    lab, run, common = _lab(before.kernel, _tree_of(evidence), before.without, Stress.length, True)
     wanted = title or stress.shown(before)
     if not wanted:
         raise UserError(f"{evidence}: that run passed", "name a run that did not, or a title with --title")
@@ -161,6 +161,15 @@ def _seconds(text: str) -> float:
     if match is None:
         raise UserError(f"--time {text}: this is no length of time", "write 90s, 10m or 2h")
     return int(match[1]) * _UNITS[match[2]]
+
+
+def _tree_of(evidence: Path) -> Path | None:
+    """The working tree that a run was of, by what its command recorded; None for the kernel's own source."""
+    try:
+        plan = read((evidence.parent / RECORD).read_text()).plan
+    except (OSError, ValueError):
+        return None
+    return Path(plan.tree) if plan.tree else None
 
 
 def _result(file: Path) -> Result:

@@ -30,6 +30,7 @@ _RULES = (
     ("read:{}=error:EIO",),
     ("open:{}=error:ENOENT",),
     ("read:{}=hold", "read=late:10"),
+    ("read:{}=hold",),
     ("open:{}=hold",),
     ("read:{}=close-fd",),
     ("read:{}=close-fd-first",),
@@ -162,6 +163,7 @@ _KINDS: tuple[tuple[Callable[[random.Random], Step], int], ...] = (
     (_plain("tell", "close-fd", "all"), 3),
     (_plain("tell", "release", "all"), 4),
     (_guess, 2),
+    (_plain("kill-readers"), 4),
     (_plain("drop-caches"), 5),
     (_plain("cull"), 3),
     (_plain("io-error"), 1),
@@ -182,7 +184,10 @@ _WORDS = {
     "tell": (1, 3),
     "guess": (1, 1),
     "pause": (1, 1),
-} | dict.fromkeys(("classic", "kill", "stop", "drop-caches", "cull", "io-error", "fill", "empty", "pressure"), (0, 0))
+} | dict.fromkeys(
+    ("classic", "kill", "kill-readers", "stop", "drop-caches", "cull", "io-error", "fill", "empty", "pressure"),
+    (0, 0),
+)
 #: What may stand in a step: it goes into a shell.
 _WORD = re.compile(r"[A-Za-z0-9_.:=,*+-]+")
 

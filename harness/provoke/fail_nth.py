@@ -150,7 +150,6 @@ echo w >/proc/sysrq-trigger
 echo "@ENDED@" >/dev/kmsg
 """
 _ENDED = "lab: iteration {} ended"
-_LEAVE_THE_DISK = "! mountpoint -q /cache || umount /cache"
 
 
 @dataclass(frozen=True)
@@ -262,12 +261,12 @@ def unload(guest: Guest, modules: Sequence[str]) -> None:
     Raises:
         AssertionError: it fails.
     """
-    parts = {
-        "the cache's filesystem cannot be unmounted": _LEAVE_THE_DISK,
-        "the modules cannot be unloaded": "unload_modules",
-    }
-    for trouble, command in parts.items():
-        result = guest.try_run("sh -s unload", stdin=f"{_functions(modules)}{command}\n".encode())
+    steps = (
+        ("unmount", "! mountpoint -q /cache || umount /cache", "the cache's filesystem cannot be unmounted"),
+        ("unload", "unload_modules", "the modules cannot be unloaded"),
+    )
+    for name, command, trouble in steps:
+        result = guest.try_run(f"sh -s {name}", stdin=f"{_functions(modules)}{command}\n".encode())
         assert result.status == 0, f"{trouble}: {result.errors.strip()}"
 
 

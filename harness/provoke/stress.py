@@ -67,6 +67,7 @@ step() {
     daemon) daemon "$@" ;;
     classic) begin_daemon --mode classic ;;
     kill) kill_daemon ;;
+    kill-readers) kill_readers & ;;
     stop) tell exit ;;
     tell) tell "$@" ;;
     guess) tell command "copen $1,-5" ;;
@@ -96,7 +97,16 @@ nothing_mounted() {
 }
 no_rows() { [ $(cat /proc/fs/fscache/caches /proc/fs/fscache/volumes /proc/fs/fscache/cookies | wc -l) = 6 ]; }
 in_state_d() { grep -ls '^State:.D' /proc/[0-9]*/status | sed 's|/status||'; }
-no_readers() { ! pidof dd fio >/dev/null; }
+reads_on() { grep -qs '^State:.[^Z]' /proc/$1/status; }
+all_gone() { for one; do ! reads_on $one || return; done; }
+# Whoever waits for a daemon's data can be killed, whatever the daemon does. A zombie is gone.
+kill_readers() {
+    set -- $(pidof dd fio)
+    [ $# = 0 ] || kill -KILL "$@"
+    within 10 all_gone "$@" || for one; do
+        ! reads_on $one || echo "left a reader that was killed: $(named /proc/$one)"
+    done
+} 2>/dev/null
 # Who works on images and sleeps where no signal reaches it.
 waiting() {
     for one in $(pidof mount umount dd fio); do ! grep -qs '^State:.D' /proc/$one/status || echo /proc/$one; done
@@ -123,10 +133,7 @@ right() {
 }
 take_down() {
     rm -f /cache/ballast
-    killall -KILL dd fio 2>/dev/null
-    within @SETTLING@ no_readers || for one in $(pidof dd fio); do
-        echo "left a reader that was killed: $(named /proc/$one)"
-    done
+    kill_readers
     for one in /run/read-*; do [ ! -s $one ] || right $one || echo "left wrong data in $one"; done
     answered=0
     within @SETTLING@ obliged || for one in $(waiting); do echo "left waiting for nothing: $(named $one)"; done

@@ -13,8 +13,9 @@ from unittest import mock
 
 import pytest
 
-from harness import host, spec, stress
+from harness import host, spec, stress, stress_cli
 from harness.errors import UserError
+from harness.judge import write_evidence
 from harness.lab import Lab
 from harness.model import FindingKind, Image, Outcome, Result
 from harness.provoke.stress import functions_under_test, script
@@ -169,6 +170,19 @@ class TestShrink:
         record = json.loads(ended.output)
         assert (record["title"], record["steps"]) == (title, [str(wanted)])
         assert str(wanted) in Path(record["test_case"]).read_text()
+
+    def test_what_was_found_in_a_working_tree_is_shrunk_there(
+        self, harness_command: HarnessCommand, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        evidence = tmp_path / "run" / "seed-2-3"
+        evidence.mkdir(parents=True)
+        (evidence / STEPS).write_text("kill\n")
+        write_evidence(evidence, result(Outcome.HANG))
+        (evidence.parent / RECORD).write_text(document(Progress(Plan(KERNEL, 3, 1, tree="/my/linux"))))
+        lab = mock.Mock(side_effect=UserError("asked", "nothing"))
+        monkeypatch.setattr(stress_cli, "_lab", lab)
+        harness_command("shrink", str(evidence))
+        assert lab.call_args.args[1] == Path("/my/linux")
 
     def test_a_run_that_passed_is_not_shrunk(
         self, harness_command: HarnessCommand, stressed: Any, here: Path

@@ -318,12 +318,20 @@ class TestCommand:
         assert (one["finished"], one["points"], len(one["results"])) == (True, 2, 1)
         assert one["iterations"][-1]["findings"] == ["KASAN: use-after-free Read in cachefiles_read"]
 
-    def test_modules_that_cannot_be_unloaded_fail(self, swept: Any, qemu: FakeQemu) -> None:
-        busy = Reply("^sh -s unload$", errors="rmmod: ERROR: Module cachefiles is in use", status=1)
-        qemu.play(Boot(replies=(*CLEAN.replies, busy)))
+    @pytest.mark.parametrize(
+        ("command", "errors", "says"),
+        [
+            ("unmount", "umount: /cache: target is busy", "the cache's filesystem cannot be unmounted: umount"),
+            ("unload", "rmmod: ERROR: Module cachefiles is in use", "the modules cannot be unloaded: rmmod"),
+        ],
+    )
+    def test_what_cannot_be_taken_down_fails(
+        self, swept: Any, qemu: FakeQemu, command: str, errors: str, says: str
+    ) -> None:
+        qemu.play(Boot(replies=(*CLEAN.replies, Reply(f"^sh -s {command}$", errors=errors, status=1))))
         (one,) = only(swept(OPERATION, "--kernel", KERNEL, "--json"))["results"]
         assert (one["outcome"], one["stage"]) == ("fail", "unload")
-        assert "cachefiles is in use" in one["message"]
+        assert one["message"].startswith(says)
 
     def test_an_operation_that_does_not_work_at_all_is_not_tried_again_and_again(
         self, swept: Any, qemu: FakeQemu
