@@ -15,9 +15,11 @@ from harness.errors import UserError
 
 #: Changes whenever the same number gives other steps.
 GENERATION = 2
-IMAGES = ("a", "b", "c", "d")
+IMAGES = tuple("abcdefghij")
 POINTS = ("m0", "m1", "m2", "m3")
-_DOMAINS = ("", "", "one", "two")
+DOMAINS = ("one", "two")
+#: A volume of its own takes a guest seconds to make, so most images share one.
+_DOMAINS = ("", *DOMAINS, *DOMAINS, *DOMAINS)
 #: How a daemon misbehaves (``ondemand-daemon --help``); ``{}`` is the number of the event that it happens at.
 _RULES = (
     (),
@@ -32,6 +34,8 @@ _RULES = (
     ("read:{}=hold", "read=late:10"),
     ("read:{}=hold",),
     ("open:{}=hold",),
+    ("open:{}=late:1500",),
+    ("read:{}=late:1500",),
     ("read:{}=close-fd",),
     ("read:{}=close-fd-first",),
     ("open:{}=close-fd",),
@@ -105,7 +109,7 @@ def steps_from(seed: Seed, functions: Sequence[str], length: int) -> tuple[Step,
         length: how many steps there are besides the delays, the pauses and the first daemon.
     """
     chance = random.Random(str(seed))
-    steps = [*_delays(chance, sorted(functions)), _daemon(chance, first=True)]
+    steps = [*_delays(chance, sorted(functions)), _daemon(chance, obliging=0.5)]
     kinds, weights = zip(*_KINDS, strict=True)
     for make in chance.choices(kinds, weights, k=length):
         steps.append(make(chance))
@@ -123,9 +127,13 @@ def _delays(chance: random.Random, functions: Sequence[str]) -> list[Step]:
     ]
 
 
-def _daemon(chance: random.Random, first: bool = False) -> Step:
-    rules = () if first and chance.random() < 0.5 else chance.choice(_RULES)
-    return Step(("daemon", *(rule.format(chance.randint(1, 6)) for rule in rules)))
+def _daemon(chance: random.Random, word: str = "daemon", obliging: float = 0.0) -> Step:
+    rules = () if chance.random() < obliging else chance.choice(_RULES)
+    return Step((word, *(rule.format(chance.randint(1, 6)) for rule in rules)))
+
+
+def _replacement(chance: random.Random) -> Step:
+    return _daemon(chance, "replace")
 
 
 def _mounting(word: str) -> Callable[[random.Random], Step]:
@@ -155,13 +163,15 @@ _KINDS: tuple[tuple[Callable[[random.Random], Step], int], ...] = (
     (_at_a_point("umount"), 8),
     (_at_a_point("read"), 14),
     (_at_a_point("fio"), 2),
-    (_daemon, 14),
+    (_daemon, 8),
+    (_replacement, 6),
     (_plain("classic"), 1),
-    (_plain("kill"), 3),
-    (_plain("stop"), 2),
+    (_plain("kill"), 1),
+    (_plain("stop"), 1),
     (_plain("tell", "command", "restore"), 3),
     (_plain("tell", "close-fd", "all"), 3),
-    (_plain("tell", "release", "all"), 4),
+    (_plain("tell", "release", "all"), 8),
+    (_plain("tell", "resume"), 6),
     (_guess, 2),
     (_plain("kill-readers"), 4),
     (_plain("drop-caches"), 5),
@@ -176,6 +186,7 @@ _KINDS: tuple[tuple[Callable[[random.Random], Step], int], ...] = (
 _WORDS = {
     "delay": (3, 3),
     "daemon": (0, 8),
+    "replace": (0, 8),
     "visit": (2, 3),
     "mount": (2, 3),
     "umount": (1, 1),

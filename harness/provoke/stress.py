@@ -13,10 +13,10 @@ from dataclasses import dataclass, field
 
 from harness.guest import Guest
 from harness.provoke.cache import mount_scratch
-from harness.stress_steps import IMAGES, POINTS, Step
+from harness.stress_steps import DOMAINS, IMAGES, POINTS, Step
 
-#: Mebibytes of the images' files.
-_SIZES = dict(zip(IMAGES, (1, 1, 2, 4), strict=True))
+#: Kibibytes of the images' files. Their data are asked for once: many images make many requests.
+_SIZES = dict(zip(IMAGES, (256, 256, 256, 512, 512, 512, 1024, 1024, 1024, 2048), strict=True))
 #: Functions of the subject; the compiler's and the tracer's own are left out.
 _FUNCTION = re.compile(r"^\S+ [tT] (_*(?:cachefiles|fscache|netfs|ondemand|z?_?erofs)\w*)\t\[(\w+)\]$", re.MULTILINE)
 _COUNT = re.compile(r"did \S+ \d+$")
@@ -27,7 +27,7 @@ _SETTLING_SECONDS = 20
 
 _FUNCTIONS = """\
 pid=/run/stress.pid number=0 control=/run/none
-points=@POINTS@ images=@IMAGES@ names=@NAMES@
+points=@POINTS@ images=@IMAGES@ names=@NAMES@ domains=@DOMAINS@
 delays=/sys/kernel/debug/lab_delay trap=/cache/cache/trap reads=0
 later() { timeout -s KILL @EACH@ "$@" >/dev/null 2>&1 </dev/null & }
 lives() { [ -s $pid ] && kill -0 "$(cat $pid)" 2>/dev/null; }
@@ -38,6 +38,12 @@ begin_daemon() {
     timeout -s KILL 10 ondemand-daemon --dir /cache --log /run/stress-$number.log --control $control \\
         --pid-file $pid --wait-device 5 --background $images "$@" >/dev/null
 }
+# The steps' domains: to make the folders of a volume takes seconds.
+make_volumes() {
+    begin_daemon
+    for domain in $domains; do mount $(mount_options a m0 $domain) && umount /m0; done
+    kill_daemon
+} >/dev/null 2>&1
 daemon() {
     rules=
     for rule; do rules="$rules --on $rule"; done
@@ -65,6 +71,7 @@ step() {
     shift
     case $word in
     daemon) daemon "$@" ;;
+    replace) kill_daemon; daemon "$@" ;;
     classic) begin_daemon --mode classic ;;
     kill) kill_daemon ;;
     kill-readers) kill_readers & ;;
@@ -212,17 +219,19 @@ def _images() -> str:
     """Makes the images, and keeps their files."""
     return "".join(
         f"mkdir -p /tmp/{name}\n"
-        f"dd if=/dev/urandom of=/tmp/{name}/data bs=1M count={mebibytes} 2>/dev/null\n"
+        f"dd if=/dev/urandom of=/tmp/{name}/data bs={kibibytes}k count=1 2>/dev/null\n"
         f"mkfs.erofs --quiet /tmp/{name}.erofs /tmp/{name} >/dev/null 2>&1\n"
-        for name, mebibytes in _SIZES.items()
+        for name, kibibytes in _SIZES.items()
     )
 
 
 def script(steps: Sequence[Step]) -> str:
     """What the guest's shell runs."""
     images = " ".join(f"--image {name}=/tmp/{name}.erofs" for name in IMAGES)
-    values = {"POINTS": " ".join(POINTS), "NAMES": " ".join(IMAGES), "IMAGES": images}
+    values = {"POINTS": " ".join(POINTS), "NAMES": " ".join(IMAGES), "IMAGES": images, "DOMAINS": " ".join(DOMAINS)}
     functions = _FUNCTIONS.replace("@EACH@", str(_EACH_SECONDS)).replace("@SETTLING@", str(_SETTLING_SECONDS))
     for name, value in values.items():
         functions = functions.replace(f"@{name}@", shlex.quote(value))
-    return functions + "".join(f"step {shlex.join(step.words)}\n" for step in steps) + "take_down\n"
+    return (
+        functions + "make_volumes\n" + "".join(f"step {shlex.join(step.words)}\n" for step in steps) + "take_down\n"
+    )
