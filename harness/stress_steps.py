@@ -20,6 +20,8 @@ POINTS = ("m0", "m1", "m2", "m3")
 DOMAINS = ("one", "two")
 #: A volume of its own takes a guest seconds to make, so most images share one.
 _DOMAINS = ("", *DOMAINS, *DOMAINS, *DOMAINS)
+#: At which event a daemon misbehaves: a mount's own reads are the first three or so.
+_EVENTS = (1, 2, 3, 5, 8, 12, 18)
 #: How a daemon misbehaves (``ondemand-daemon --help``); ``{}`` is the number of the event that it happens at.
 _RULES = (
     (),
@@ -129,7 +131,7 @@ def _delays(chance: random.Random, functions: Sequence[str]) -> list[Step]:
 
 def _daemon(chance: random.Random, word: str = "daemon", obliging: float = 0.0) -> Step:
     rules = () if chance.random() < obliging else chance.choice(_RULES)
-    return Step((word, *(rule.format(chance.randint(1, 6)) for rule in rules)))
+    return Step((word, *(rule.format(chance.choice(_EVENTS)) for rule in rules)))
 
 
 def _replacement(chance: random.Random) -> Step:
