@@ -23,7 +23,7 @@ _DOMAINS = ("", *DOMAINS, *DOMAINS, *DOMAINS)
 #: At which event a daemon misbehaves: a mount's own reads are the first three or so.
 _EVENTS = (1, 2, 3, 5, 8, 12, 18)
 #: How a daemon misbehaves (``ondemand-daemon --help``); ``{}`` is the number of the event that it happens at.
-_RULES = (
+_RULES: tuple[tuple[str, ...], ...] = (
     (),
     (),
     ("read=late:30",),
@@ -46,6 +46,7 @@ _RULES = (
     ("read:{}=close-device",),
     ("open:{}=stop",),
 )
+_MOST_RULES = 3
 #: How long calls of functions are delayed, in milliseconds; how many of a function's calls; how many functions.
 _DELAYS_MS, _DELAYED_CALLS, _DELAYED_FUNCTIONS = (1, 5, 20, 80, 300, 800), (1, 8), (3, 12)
 #: The functions that on-demand images go through are delayed so many times as often as the others.
@@ -130,7 +131,8 @@ def _delays(chance: random.Random, functions: Sequence[str]) -> list[Step]:
 
 
 def _daemon(chance: random.Random, word: str = "daemon", obliging: float = 0.0) -> Step:
-    rules = () if chance.random() < obliging else chance.choice(_RULES)
+    count = 0 if chance.random() < obliging else chance.randint(1, _MOST_RULES)
+    rules = [rule for kind in chance.sample(_RULES, count) for rule in kind]
     return Step((word, *(rule.format(chance.choice(_EVENTS)) for rule in rules)))
 
 
@@ -165,8 +167,8 @@ _KINDS: tuple[tuple[Callable[[random.Random], Step], int], ...] = (
     (_at_a_point("umount"), 8),
     (_at_a_point("read"), 14),
     (_at_a_point("fio"), 2),
-    (_daemon, 8),
-    (_replacement, 6),
+    (_daemon, 6),
+    (_replacement, 8),
     (_plain("classic"), 1),
     (_plain("kill"), 1),
     (_plain("stop"), 1),
@@ -175,10 +177,10 @@ _KINDS: tuple[tuple[Callable[[random.Random], Step], int], ...] = (
     (_plain("tell", "release", "all"), 8),
     (_plain("tell", "resume"), 6),
     (_guess, 2),
-    (_plain("kill-readers"), 4),
+    (_plain("kill-readers"), 5),
     (_plain("drop-caches"), 5),
     (_plain("cull"), 3),
-    (_plain("io-error"), 1),
+    (_plain("io-error"), 2),
     (_plain("fill"), 1),
     (_plain("empty"), 1),
     (_plain("pressure"), 1),

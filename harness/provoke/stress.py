@@ -23,7 +23,7 @@ _COUNT = re.compile(r"did \S+ \d+$")
 #: Seconds that a step's background work may take in the guest, until it is killed; and all of the steps, before
 #: the guest's patience is applied.
 _EACH_SECONDS, _ALL_SECONDS = 30, 100.0
-_SETTLING_SECONDS = 20
+_SETTLING_SECONDS, _DYING_SECONDS = 20, 5
 
 _FUNCTIONS = """\
 pid=/run/stress.pid number=0 control=/run/none
@@ -71,7 +71,11 @@ step() {
     shift
     case $word in
     daemon) daemon "$@" ;;
-    replace) kill_daemon; daemon "$@" ;;
+    replace)
+        nobody_waits_for_nothing
+        kill_daemon
+        daemon "$@"
+        ;;
     classic) begin_daemon --mode classic ;;
     kill) kill_daemon ;;
     kill-readers) kill_readers & ;;
@@ -110,7 +114,7 @@ all_gone() { for one; do ! reads_on $one || return; done; }
 kill_readers() {
     set -- $(pidof dd fio)
     [ $# = 0 ] || kill -KILL "$@"
-    within 10 all_gone "$@" || for one; do
+    within @DYING@ all_gone "$@" || for one; do
         ! reads_on $one || echo "left a reader that was killed: $(named /proc/$one)"
     done
 } 2>/dev/null
@@ -138,12 +142,15 @@ right() {
     for image in $names; do ! cmp -s -n $(stat -c %s $1) $1 /tmp/$image/data || return 0; done
     return 1
 }
+nobody_waits_for_nothing() {
+    answered=0
+    within @SETTLING@ obliged || for one in $(waiting); do echo "left waiting for nothing: $(named $one)"; done
+}
 take_down() {
     rm -f /cache/ballast
     kill_readers
     for one in /run/read-*; do [ ! -s $one ] || right $one || echo "left wrong data in $one"; done
-    answered=0
-    within @SETTLING@ obliged || for one in $(waiting); do echo "left waiting for nothing: $(named $one)"; done
+    nobody_waits_for_nothing
     kill_daemon
     wait
     kill_daemon
@@ -230,6 +237,7 @@ def script(steps: Sequence[Step]) -> str:
     images = " ".join(f"--image {name}=/tmp/{name}.erofs" for name in IMAGES)
     values = {"POINTS": " ".join(POINTS), "NAMES": " ".join(IMAGES), "IMAGES": images, "DOMAINS": " ".join(DOMAINS)}
     functions = _FUNCTIONS.replace("@EACH@", str(_EACH_SECONDS)).replace("@SETTLING@", str(_SETTLING_SECONDS))
+    functions = functions.replace("@DYING@", str(_DYING_SECONDS))
     for name, value in values.items():
         functions = functions.replace(f"@{name}@", shlex.quote(value))
     return (
