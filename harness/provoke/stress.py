@@ -72,13 +72,14 @@ step() {
     case $word in
     daemon) daemon "$@" ;;
     replace)
+        kill_readers
         nobody_waits_for_nothing
         kill_daemon
         daemon "$@"
         ;;
     classic) begin_daemon --mode classic ;;
     kill) kill_daemon ;;
-    kill-readers) kill_readers & ;;
+    kill-readers) kill_readers ;;
     stop) tell exit ;;
     tell) tell "$@" ;;
     guess) tell command "copen $1,-5" ;;
