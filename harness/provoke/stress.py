@@ -23,7 +23,7 @@ _COUNT = re.compile(r"did \S+ \d+$")
 #: Seconds that a step's background work may take in the guest, until it is killed; and all of the steps, before
 #: the guest's patience is applied.
 _EACH_SECONDS, _ALL_SECONDS = 30, 100.0
-_SETTLING_SECONDS, _DYING_SECONDS = 20, 5
+_SETTLING_SECONDS, _DYING_SECONDS, _COMING_SECONDS = 20, 5, 5
 
 _FUNCTIONS = """\
 pid=/run/stress.pid number=0 control=/run/none
@@ -147,8 +147,11 @@ nobody_waits_for_nothing() {
     answered=0
     within @SETTLING@ obliged || for one in $(waiting); do echo "left waiting for nothing: $(named $one)"; done
 }
+nobody_works() { ! pidof mount umount dd fio >/dev/null; }
 take_down() {
     rm -f /cache/ballast
+    # The last steps come to something, too, if they can: else few steps would show less than many.
+    within @COMING@ nobody_works
     kill_readers
     for one in /run/read-*; do [ ! -s $one ] || right $one || echo "left wrong data in $one"; done
     nobody_waits_for_nothing
@@ -237,10 +240,10 @@ def script(steps: Sequence[Step]) -> str:
     """What the guest's shell runs."""
     images = " ".join(f"--image {name}=/tmp/{name}.erofs" for name in IMAGES)
     values = {"POINTS": " ".join(POINTS), "NAMES": " ".join(IMAGES), "IMAGES": images, "DOMAINS": " ".join(DOMAINS)}
-    functions = _FUNCTIONS.replace("@EACH@", str(_EACH_SECONDS)).replace("@SETTLING@", str(_SETTLING_SECONDS))
-    functions = functions.replace("@DYING@", str(_DYING_SECONDS))
-    for name, value in values.items():
-        functions = functions.replace(f"@{name}@", shlex.quote(value))
+    times = {"EACH": _EACH_SECONDS, "SETTLING": _SETTLING_SECONDS, "DYING": _DYING_SECONDS, "COMING": _COMING_SECONDS}
+    functions = _FUNCTIONS
+    for name, value in (values | times).items():
+        functions = functions.replace(f"@{name}@", shlex.quote(str(value)))
     return (
         functions + "make_volumes\n" + "".join(f"step {shlex.join(step.words)}\n" for step in steps) + "take_down\n"
     )
