@@ -49,7 +49,9 @@ daemon() {
     for rule; do rules="$rules --on $rule"; done
     begin_daemon $rules
 }
-kill_daemon() { ! lives || kill -KILL "$(cat $pid)"; }
+gone() { ! lives; }
+# Until it is gone it would pass for one that need not be replaced.
+kill_daemon() { gone || { kill -KILL "$(cat $pid)" && within @DYING@ gone; }; }
 ask() { timeout -s KILL 5 ondemand-daemon --tell $control "$@" >/dev/null 2>&1; }
 # Looking through 256 folders of each volume takes seconds; files are at the same place each time.
 cull() {

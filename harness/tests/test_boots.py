@@ -254,3 +254,17 @@ def test_a_sweep_of_a_kernel_that_leaks_says_so(harness: Callable[..., Any]) -> 
     assert "memory leak in cachefiles_add_cache" in {
         title for finding in cread["findings"] for title in (finding["title"], *finding["alt_titles"])
     }
+
+
+@pytest.mark.parametrize(("without", "status", "says"), [((), 0, ""), (("classic-mode-null-deref",), 1, "crash")])
+def test_stress_steps_show_a_bug_where_it_is(
+    harness: Callable[..., Any], tmp_path: Path, without: tuple[str, ...], status: int, says: str
+) -> None:
+    (tmp_path / "steps").write_text("classic\nmount b m0 one\nreplace\nvisit b m1\n")
+    options = [word for name in without for word in ("--without", name)]
+    finished = harness("stress", "--steps", str(tmp_path / "steps"), "--runs", "1", *options, "--json")
+    assert finished.returncode == status, finished.stderr
+    (one,) = json.loads(finished.stdout)["results"]
+    assert one["outcome"] == (says or "pass")
+    if not without:
+        assert one["path_counters"]["reads"] == 1
