@@ -23,7 +23,7 @@ _COUNT = re.compile(r"did \S+ \d+$")
 #: Seconds that a step's background work may take in the guest, until it is killed; and all of the steps, before
 #: the guest's patience is applied.
 _EACH_SECONDS, _ALL_SECONDS = 30, 100.0
-_SETTLING_SECONDS, _DYING_SECONDS, _COMING_SECONDS = 20, 5, 5
+_SETTLING_SECONDS, _DYING_SECONDS, _COMING_SECONDS = 20, 5, 10
 
 _FUNCTIONS = """\
 pid=/run/stress.pid number=0 control=/run/none

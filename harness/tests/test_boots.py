@@ -260,7 +260,7 @@ def test_a_sweep_of_a_kernel_that_leaks_says_so(harness: Callable[..., Any]) -> 
 def test_stress_steps_show_a_bug_where_it_is(
     harness: Callable[..., Any], tmp_path: Path, without: tuple[str, ...], status: int, says: str
 ) -> None:
-    (tmp_path / "steps").write_text("classic\nmount b m0 one\nreplace\nvisit b m1\n")
+    (tmp_path / "steps").write_text("classic\nmount b m0 one\nreplace\nvisit b m1 one\n")
     options = [word for name in without for word in ("--without", name)]
     finished = harness("stress", "--steps", str(tmp_path / "steps"), "--runs", "1", *options, "--json")
     assert finished.returncode == status, finished.stderr
