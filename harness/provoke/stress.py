@@ -23,6 +23,7 @@ _COUNT = re.compile(r"did \S+ \d+$")
 #: Seconds that a step's background work may take in the guest, until it is killed; and all of the steps, before
 #: the guest's patience is applied.
 _EACH_SECONDS, _ALL_SECONDS = 30, 100.0
+#: How long what was held back may take once nothing holds it back; a killed process; and what the last steps began.
 _SETTLING_SECONDS, _DYING_SECONDS, _COMING_SECONDS = 20, 5, 10
 
 _FUNCTIONS = """\
@@ -111,14 +112,14 @@ nothing_mounted() {
 }
 no_rows() { [ $(cat /proc/fs/fscache/caches /proc/fs/fscache/volumes /proc/fs/fscache/cookies | wc -l) = 6 ]; }
 in_state_d() { grep -ls '^State:.D' /proc/[0-9]*/status | sed 's|/status||'; }
-reads_on() { grep -qs '^State:.[^Z]' /proc/$1/status; }
-all_gone() { for one; do ! reads_on $one || return; done; }
+alive() { grep -qs '^State:.[^Z]' /proc/$1/status; }
+all_gone() { for one; do ! alive $one || return; done; }
 # Whoever waits for a daemon's data can be killed, whatever the daemon does. A zombie is gone.
 kill_readers() {
     set -- $(pidof dd fio)
     [ $# = 0 ] || kill -KILL "$@"
     within @DYING@ all_gone "$@" || for one; do
-        ! reads_on $one || echo "left a reader that was killed: $(named /proc/$one)"
+        ! alive $one || echo "left a reader that was killed: $(named /proc/$one)"
     done
 } 2>/dev/null
 # Who works on images and sleeps where no signal reaches it.
