@@ -14,7 +14,7 @@ from dataclasses import dataclass
 from harness.errors import UserError
 
 #: Changes whenever the same number gives other steps.
-GENERATION = 2
+GENERATION = 3
 IMAGES = tuple("abcdefghij")
 POINTS = ("m0", "m1", "m2", "m3")
 DOMAINS = ("one", "two")
@@ -48,18 +48,31 @@ _RULES: tuple[tuple[str, ...], ...] = (
 )
 _MOST_RULES = 3
 #: How long calls of functions are delayed, in milliseconds; how many of a function's calls; how many functions.
-_DELAYS_MS, _DELAYED_CALLS, _DELAYED_FUNCTIONS = (1, 5, 20, 80, 300, 800), (1, 8), (3, 12)
+_DELAYS_MS, _DELAYED_CALLS, _DELAYED_FUNCTIONS = (1, 5, 20, 80, 300, 800), (1, 4), (3, 12)
 #: The functions that on-demand images go through are delayed so many times as often as the others.
 _ON_DEMAND, _PREFERENCE = re.compile(r"_*(cachefiles|fscache|ondemand|erofs_fscache)"), 8
-#: Numbers of requests that are guessed.
-_GUESSES = (1, 60)
+#: How often something is made to wait and is disturbed then, among other steps.
+_DISTURBED = 0.15
+#: What a daemon does not answer at once; mostly the first request, which is an OPEN.
+_UNANSWERED = (
+    "open:1=hold",
+    "open:1=hold",
+    "open:1=stop",
+    "read:1=hold",
+    "read:2=hold",
+    "read:4=hold",
+    "read:2=stop",
+)
+#: Numbers of requests that are guessed, counted from the one that the daemon got last; and the sizes that are told:
+#: an error, or more than any image has.
+_GUESSES, _GUESSED_SIZES = (-2, 4), ("-5", "4194304")
 #: Between two steps, in milliseconds; most follow at once.
 _PAUSES_MS = (0, 5, 20, 80, 300, 1000)
 
 
 @dataclass(frozen=True)
 class Seed:
-    """What steps are made from: ``2-4711`` for number 4711 of generation 2.
+    """What steps are made from: ``3-4711`` for number 4711 of generation 3.
 
     Attributes:
         number: any number from 0 on.
@@ -112,13 +125,29 @@ def steps_from(seed: Seed, functions: Sequence[str], length: int) -> tuple[Step,
         length: how many steps there are besides the delays, the pauses and the first daemon.
     """
     chance = random.Random(str(seed))
-    steps = [*_delays(chance, sorted(functions)), _daemon(chance, obliging=0.5)]
+    functions = sorted(functions)
     kinds, weights = zip(*_KINDS, strict=True)
-    for make in chance.choices(kinds, weights, k=length):
-        steps.append(make(chance))
-        if pause := chance.choice(_PAUSES_MS):
-            steps.append(Step(("pause", str(pause))))
+    steps = [*_delays(chance, functions), _daemon(chance, obliging=0.5)]
+    left = length
+    while left > 0:
+        if chance.random() < _DISTURBED:
+            steps += [Step(("no-delays",)), *_delays(chance, functions)]
+            made = _disturbed(chance)[:left]
+        else:
+            made = [chance.choices(kinds, weights)[0](chance)]
+        for step in made:
+            steps.append(step)
+            if pause := chance.choice(_PAUSES_MS):
+                steps.append(Step(("pause", str(pause))))
+        left -= len(made)
     return tuple(steps)
+
+
+def _disturbed(chance: random.Random) -> list[Step]:
+    """Something waits for the daemon when something else happens, and then one thing more."""
+    waiting = chance.choice((_mounting("visit"), _mounting("mount")))(chance)
+    disturbances = [make(chance) for make in chance.choices(_DISTURBANCES, k=2)]
+    return [Step(("replace", chance.choice(_UNANSWERED))), waiting, *disturbances]
 
 
 def _delays(chance: random.Random, functions: Sequence[str]) -> list[Step]:
@@ -149,7 +178,7 @@ def _mounting(word: str) -> Callable[[random.Random], Step]:
 
 
 def _guess(chance: random.Random) -> Step:
-    return Step(("guess", str(chance.randint(*_GUESSES))))
+    return Step(("guess", str(chance.randint(*_GUESSES)), chance.choice(_GUESSED_SIZES)))
 
 
 def _at_a_point(word: str) -> Callable[[random.Random], Step]:
@@ -159,6 +188,25 @@ def _at_a_point(word: str) -> Callable[[random.Random], Step]:
 def _plain(*words: str) -> Callable[[random.Random], Step]:
     return lambda _: Step(words)
 
+
+#: What may happen while something waits.
+_DISTURBANCES: tuple[Callable[[random.Random], Step], ...] = (
+    _plain("io-error"),
+    _plain("kill"),
+    _plain("stop"),
+    _plain("kill-readers"),
+    _plain("cull"),
+    _plain("drop-caches"),
+    _plain("tell", "close-fd", "all"),
+    _plain("tell", "command", "restore"),
+    _plain("tell", "release", "all"),
+    _plain("tell", "stop"),
+    _guess,
+    _replacement,
+    _mounting("visit"),
+    _at_a_point("umount"),
+    _at_a_point("read"),
+)
 
 #: What steps there are, and how often.
 _KINDS: tuple[tuple[Callable[[random.Random], Step], int], ...] = (
@@ -176,7 +224,7 @@ _KINDS: tuple[tuple[Callable[[random.Random], Step], int], ...] = (
     (_plain("tell", "close-fd", "all"), 3),
     (_plain("tell", "release", "all"), 8),
     (_plain("tell", "resume"), 6),
-    (_guess, 2),
+    (_guess, 3),
     (_plain("kill-readers"), 5),
     (_plain("drop-caches"), 5),
     (_plain("cull"), 3),
@@ -197,10 +245,22 @@ _WORDS = {
     "read": (1, 1),
     "fio": (1, 1),
     "tell": (1, 3),
-    "guess": (1, 1),
+    "guess": (2, 2),
     "pause": (1, 1),
 } | dict.fromkeys(
-    ("classic", "kill", "kill-readers", "stop", "drop-caches", "cull", "io-error", "fill", "empty", "pressure"),
+    (
+        "classic",
+        "kill",
+        "kill-readers",
+        "stop",
+        "drop-caches",
+        "cull",
+        "io-error",
+        "fill",
+        "empty",
+        "pressure",
+        "no-delays",
+    ),
     (0, 0),
 )
 #: What may stand in a step: it goes into a shell.

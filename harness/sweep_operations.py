@@ -188,9 +188,10 @@ OPERATIONS: tuple[Operation, ...] = (
     ),
     Operation(
         "module-unload",
-        "unload the modules under test",
+        "unload the modules under test, which have just been used",
         'inject $(for one in $(reversed $modules); do echo ", unload $one"; done)',
-        prepare="load_modules",
+        # What fires later in what is gone then, like a timer, does so while the next allocation fails.
+        prepare="load_modules && serve && mount_erofs fsid=a && umount /m && dismiss",
         undo="load_modules",
     ),
 )

@@ -48,12 +48,14 @@ rm -r $folder
 _FUNCTIONS = """\
 cache=/cache/shared fresh=/cache/$1
 log=/run/sweep/$1.log control=/run/sweep/$1.control daemon=/run/sweep/daemon
+rows="/proc/fs/fscache/caches /proc/fs/fscache/volumes /proc/fs/fscache/cookies"
 mkdir -p $cache $fresh
 serve() {
     ondemand-daemon --dir $cache --log $log --control $control --pid-file $daemon --background \\
         --image a=/tmp/a.erofs --image b=/tmp/b.erofs --image c=/tmp/c.erofs --image blob=/tmp/blob "$@"
 }
 tell() { ondemand-daemon --tell $control "$@" >/dev/null; }
+dismiss() { tell exit && rm -f $daemon && within 20 no_rows $rows; }
 mount_erofs() { mount -t erofs -o $1 none /m; }
 begin_mount() {
     seen=$(cat $log)
@@ -138,7 +140,7 @@ else
 fi
 umount /m 2>/dev/null
 if [ -s "$daemon" ]; then tell exit; rm -f $daemon; fi
-files=$(ls /proc/fs/fscache/caches /proc/fs/fscache/volumes /proc/fs/fscache/cookies 2>/dev/null)
+files=$(ls $rows 2>/dev/null)
 [ -z "$files" ] || within @SETTLING@ no_rows $files || for one in $files; do
     tail -n +3 $one | sed "s|^|left a row of $one: |"
 done

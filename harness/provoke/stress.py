@@ -67,6 +67,11 @@ visit() {
     reads=$((reads + 1))
     later sh -c "mount $(mount_options "$@") && dd if=/$2/data of=/run/read-$reads bs=64k; umount /$2"
 }
+# A number near that of the last request, said by somebody who shares the device with the daemon.
+guess() {
+    number_of_last=$(sed -n 's/.*"msg_id":\\([0-9]*\\).*/\\1/p' /run/stress-$number.log | tail -n 1)
+    later fail-nth 0 borrow "$(cat $pid)" /dev/cachefiles , inject , write "copen $((${number_of_last:-0} + $1)),$2"
+}
 delay() { echo "function=$1 ms=$2 times=$3 how=sleep" >$delays/add; }
 step() {
     echo "step $(cut -d ' ' -f 1 /proc/uptime) $*"
@@ -85,7 +90,7 @@ step() {
     kill-readers) kill_readers ;;
     stop) tell exit ;;
     tell) tell "$@" ;;
-    guess) tell command "copen $1,-5" ;;
+    guess) guess "$@" ;;
     visit) visit "$@" ;;
     mount) later mount $(mount_options "$@") ;;
     umount) later umount /$1 ;;
@@ -97,6 +102,7 @@ step() {
     fill) fill ;;
     empty) rm -f /cache/ballast ;;
     pressure) later stress-ng --vm 1 --vm-bytes 40% --timeout 2 ;;
+    no-delays) echo all >$delays/remove ;;
     delay) delay "$@" ;;
     pause) usleep $(($1 * 1000)) ;;
     esac 2>/run/said || echo "refused $word: $(cat /run/said)"
@@ -141,6 +147,20 @@ oblige() {
     for words in resume 'release all'; do ask $words; done
 }
 obliged() { nobody_waits || { oblige; nobody_waits; }; }
+# Whatever happened before, with a daemon as it should be each image can be mounted and read.
+check_images() {
+    begin_daemon || { echo 'left a cache that cannot be used again'; return; }
+    for image in $names; do
+        if timeout -s KILL @EACH@ mount $(mount_options $image m0 one) 2>/run/said; then
+            cmp -s /m0/data /tmp/$image/data || echo 'left an image with wrong data'
+            umount /m0
+        else
+            echo "refused a mount of $image: $(cat /run/said)"
+            echo 'left an image that cannot be mounted'
+        fi
+    done
+    kill_daemon
+}
 # Whether what was read is how some image's data begin.
 right() {
     for image in $names; do ! cmp -s -n $(stat -c %s $1) $1 /tmp/$image/data || return 0; done
@@ -174,6 +194,7 @@ take_down() {
     fi
     echo all >$delays/remove
     ! mountpoint -q $trap || umount $trap
+    check_images
     echo "did reads $(find /run -name 'read-*' -size +0 | wc -l)"
     for request in open read close; do
         echo "did requests-$request $(cat /run/stress-*.log 2>/dev/null | grep -c "event.:.$request")"
@@ -224,7 +245,7 @@ def play(guest: Guest, steps: Sequence[Step]) -> Played:
     output = guest.run("sh -s", timeout=_ALL_SECONDS, stdin=script(steps).encode())
     lines = output.splitlines()
     log = tuple(line for line in lines if line.startswith(("step ", "refused ")))
-    problems = tuple(line for line in lines if line.startswith(("left ", "stuck ")))
+    problems = tuple(dict.fromkeys(line for line in lines if line.startswith(("left ", "stuck "))))
     counts = {name: int(count) for _, name, count in (line.split() for line in lines if _COUNT.match(line))}
     return Played(log, problems, counts)
 

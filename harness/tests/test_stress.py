@@ -21,7 +21,7 @@ from harness.model import FindingKind, Image, Outcome, Result
 from harness.provoke.stress import functions_under_test, script
 from harness.stress import LOG, RECORD, STEPS, Shrinking, Shrunk, Stress, interrupted
 from harness.stress_records import Plan, Progress, document
-from harness.stress_steps import Seed, Step, parse, steps_from
+from harness.stress_steps import GENERATION, Seed, Step, parse, steps_from
 from harness.tests.conftest import Ground
 from harness.tests.fake_project import FIX, KERNEL
 from harness.tests.fake_qemu import Boot, FakeQemu, Reply, kasan_report
@@ -81,14 +81,14 @@ def outcomes(ended: Ended) -> list[str]:
 @pytest.mark.slow
 class TestCommand:
     def test_each_run_has_the_next_seed_and_leaves_its_steps(self, stressed: Any, here: Path) -> None:
-        ended = stressed("--seed", "2-7", "--runs", "2", "--json")
+        ended = stressed("--seed", f"{GENERATION}-7", "--runs", "2", "--json")
         assert (ended.status, outcomes(ended)) == (0, ["pass", "pass"]), ended.errors
         results = json.loads(ended.output)["results"]
         assert [one["seed"] for one in results] == [7, 8]
         assert results[0]["path_counters"]["reads"] == 3
         assert results[1]["repeat_command"] == f"harness stress --runs 1 --kernel {KERNEL} --seed 8"
         for number in (7, 8):
-            folder = here / f"runs/latest/seed-2-{number}"
+            folder = here / f"runs/latest/seed-{Seed(number)}"
             expected = steps_from(Seed(number), FUNCTIONS, Stress.length)
             assert parse((folder / STEPS).read_text(), "") == expected
             assert (folder / LOG).read_text() == "step 1.00 kill\nrefused delay: Invalid argument\n"
@@ -156,7 +156,7 @@ class TestShrink:
     ) -> None:
         qemu.play(CRASHING)
         assert stressed("--seed", "3", "--runs", "1").status == 1
-        evidence = (here / "runs/latest/seed-2-3").resolve()
+        evidence = (here / f"runs/latest/seed-{Seed(3)}").resolve()
         wanted = parse((evidence / STEPS).read_text(), "")[-1]
         title = f"KASAN: use-after-free Read in {FUNCTION}"
 
@@ -174,7 +174,7 @@ class TestShrink:
     def test_what_was_found_in_a_working_tree_is_shrunk_there(
         self, harness_command: HarnessCommand, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
     ) -> None:
-        evidence = tmp_path / "run" / "seed-2-3"
+        evidence = tmp_path / "run" / "seed-3"
         evidence.mkdir(parents=True)
         (evidence / STEPS).write_text("kill\n")
         write_evidence(evidence, result(Outcome.HANG))
@@ -188,7 +188,7 @@ class TestShrink:
         self, harness_command: HarnessCommand, stressed: Any, here: Path
     ) -> None:
         assert stressed("--seed", "3", "--runs", "1").status == 0
-        ended = harness_command("shrink", str(here / "runs/latest/seed-2-3"))
+        ended = harness_command("shrink", str(here / f"runs/latest/seed-{Seed(3)}"))
         assert ended.status == 2
         assert "that run passed" in ended.errors
 

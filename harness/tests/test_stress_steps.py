@@ -18,15 +18,21 @@ SEEDS = st.builds(Seed, st.integers(0, 1 << 40))
 def test_a_seed_gives_the_same_steps_each_time(seed: Seed, length: int) -> None:
     steps = steps_from(seed, FUNCTIONS, length)
     assert steps == steps_from(seed, FUNCTIONS[::-1], length)
-    assert sum(step.words[0] not in ("delay", "pause") for step in steps) == length + 1
+    assert sum(step.words[0] not in ("delay", "no-delays", "pause") for step in steps) == length + 1
 
 
 @given(SEEDS)
 def test_delays_are_at_different_functions_of_those_that_there_are(seed: Seed) -> None:
-    delayed = [step.words[1] for step in steps_from(seed, FUNCTIONS, 5) if step.words[0] == "delay"]
-    assert delayed
-    assert len(set(delayed)) == len(delayed)
-    assert set(delayed) <= set(FUNCTIONS)
+    at_once: list[list[str]] = [[]]
+    for step in steps_from(seed, FUNCTIONS, 25):
+        if step.words[0] == "no-delays":
+            at_once.append([])
+        elif step.words[0] == "delay":
+            at_once[-1].append(step.words[1])
+    for delayed in at_once:
+        assert delayed
+        assert len(set(delayed)) == len(delayed)
+        assert set(delayed) <= set(FUNCTIONS)
     assert not any(step.words[0] == "delay" for step in steps_from(seed, (), 5))
 
 
@@ -47,6 +53,16 @@ def test_functions_that_on_demand_images_go_through_are_delayed_more_often() -> 
     assert sum(name.startswith("cachefiles") for name in delayed) > 4 * sum(
         name.startswith("z_erofs") for name in delayed
     )
+
+
+def test_what_waits_for_a_daemon_is_disturbed_in_many_ways() -> None:
+    kinds = set()
+    for number in range(100):
+        words = [step.words for step in steps_from(Seed(number), (), 60) if step.words[0] != "pause"]
+        for place, (word, *rules) in enumerate(words[:-2]):
+            if word == "replace" and rules == ["open:1=hold"] and words[place + 1][0] == "mount":
+                kinds.add(words[place + 2][0])
+    assert {"io-error", "kill", "kill-readers", "tell", "guess", "umount"} <= kinds
 
 
 def test_all_kinds_of_steps_come() -> None:
