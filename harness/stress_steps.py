@@ -147,7 +147,7 @@ def _disturbed(chance: random.Random) -> list[Step]:
     """Something waits for the daemon when something else happens, and then one thing more."""
     waiting = chance.choice((_mounting("visit"), _mounting("mount")))(chance)
     disturbances = [make(chance) for make in chance.choices(_DISTURBANCES, k=2)]
-    return [Step(("replace", chance.choice(_UNANSWERED))), waiting, *disturbances]
+    return [Step(("replace", chance.choice(_UNANSWERED))), waiting, Step(("until-waiting",)), *disturbances]
 
 
 def _delays(chance: random.Random, functions: Sequence[str]) -> list[Step]:
@@ -260,6 +260,7 @@ _WORDS = {
         "empty",
         "pressure",
         "no-delays",
+        "until-waiting",
     ),
     (0, 0),
 )

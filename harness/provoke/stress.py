@@ -104,6 +104,7 @@ step() {
     pressure) later stress-ng --vm 1 --vm-bytes 40% --timeout 2 ;;
     no-delays) echo all >$delays/remove ;;
     delay) delay "$@" ;;
+    until-waiting) within 3 somebody_waits ;;
     pause) usleep $(($1 * 1000)) ;;
     esac 2>/run/said || echo "refused $word: $(cat /run/said)"
 }
@@ -133,6 +134,7 @@ waiting() {
     for one in $(pidof mount umount dd fio); do ! grep -qs '^State:.D' /proc/$one/status || echo /proc/$one; done
 }
 nobody_waits() { [ -z "$(waiting)" ]; }
+somebody_waits() { ! nobody_waits; }
 # A process, and the innermost function of the modules under test that it is in.
 named() {
     ours='_*\\(cachefiles\\|fscache\\|netfs\\|z*_*erofs\\)[a-z0-9_]*'

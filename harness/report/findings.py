@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import PurePosixPath
 
 from rich.console import Group, RenderableType
@@ -221,14 +222,22 @@ def _bare(frame: Frame, room: int) -> str:
 
 
 def overview(findings: Sequence[Finding], width: int) -> RenderableType:
-    """Several findings of one log: the cause in full, the others on a line each.
+    """Several findings of one log: the cause in full, the others on a line each, those alike together.
 
     Args:
         findings: in the order of the log.
         width: columns there are.
     """
     cause = next((finding for finding in findings if not finding.suppressed), None)
-    return Group(*(full_view(each, width) if each is cause else one_line(each) for each in findings))
+    views: dict[str, list[Finding]] = {}
+    for each in findings:
+        alike = "" if each is cause else one_line(replace(each, count=1)).plain
+        views.setdefault(alike, []).append(each)
+    return Group(*(_on_one_line(alike) if line else full_view(alike[0], width) for line, alike in views.items()))
+
+
+def _on_one_line(alike: Sequence[Finding]) -> Text:
+    return one_line(replace(alike[0], count=sum(each.count for each in alike)))
 
 
 def failures_view(results: Sequence[Result], width: int) -> RenderableType:

@@ -108,6 +108,11 @@ class TestTerminal:
         assert any(line.startswith(f"{LATER.title} (consequence)") for line in lines)
         assert "(consequence, corrupted, 3 times)" in lines[-1]
 
+    def test_what_comes_again_and_again_is_told_once(self) -> None:
+        lines = shown(REPORT, *[LATER] * 200, replace(LATER, count=55)).splitlines()
+        (told,) = (line for line in lines if line.startswith(LATER.title))
+        assert told.startswith(f"{LATER.title} (consequence, 255 times)")
+
     def test_the_cause_is_the_first_that_is_no_known_noise(self) -> None:
         text = shown(replace(REPORT, suppressed=True), replace(LATER, consequence=False))
         assert text.splitlines()[0].startswith(f"{REPORT.title} (suppressed)")

@@ -59,9 +59,9 @@ def test_what_waits_for_a_daemon_is_disturbed_in_many_ways() -> None:
     kinds = set()
     for number in range(100):
         words = [step.words for step in steps_from(Seed(number), (), 60) if step.words[0] != "pause"]
-        for place, (word, *rules) in enumerate(words[:-2]):
-            if word == "replace" and rules == ["open:1=hold"] and words[place + 1][0] == "mount":
-                kinds.add(words[place + 2][0])
+        for place, (word, *rules) in enumerate(words[:-3]):
+            if word == "replace" and rules == ["open:1=hold"] and words[place + 2] == ("until-waiting",):
+                kinds.add(words[place + 3][0])
     assert {"io-error", "kill", "kill-readers", "tell", "guess", "umount"} <= kinds
 
 
