@@ -256,15 +256,24 @@ def test_a_sweep_of_a_kernel_that_leaks_says_so(harness: Callable[..., Any]) -> 
     }
 
 
-@pytest.mark.parametrize(("without", "status", "says"), [((), 0, ""), (("classic-mode-null-deref",), 1, "crash")])
+@pytest.mark.parametrize(
+    ("without", "outcome", "says"),
+    [
+        ((), "pass", ""),
+        (("classic-mode-null-deref",), "crash", "cachefiles_ondemand_init_object"),
+        (("inode-left-in-use",), "fail", "left an image that cannot be mounted"),
+    ],
+)
 def test_stress_steps_show_a_bug_where_it_is(
-    harness: Callable[..., Any], tmp_path: Path, without: tuple[str, ...], status: int, says: str
+    harness: Callable[..., Any], tmp_path: Path, without: tuple[str, ...], outcome: str, says: str
 ) -> None:
-    (tmp_path / "steps").write_text("classic\nmount b m0 one\nreplace\nvisit b m1 one\n")
+    steps = ["classic", "mount b m0 one", "replace open:1=error:EIO", "visit a m2 one", "replace", "visit b m1 one"]
+    (tmp_path / "steps").write_text("\n".join(steps))
     options = [word for name in without for word in ("--without", name)]
     finished = harness("stress", "--steps", str(tmp_path / "steps"), "--runs", "1", *options, "--json")
-    assert finished.returncode == status, finished.stderr
+    assert finished.returncode == (1 if without else 0), finished.stderr
     (one,) = json.loads(finished.stdout)["results"]
-    assert one["outcome"] == (says or "pass")
+    assert one["outcome"] == outcome
+    assert says in one["message"]
     if not without:
         assert one["path_counters"]["reads"] == 1
