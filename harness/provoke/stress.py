@@ -72,7 +72,15 @@ guess() {
     number_of_last=$(sed -n 's/.*"msg_id":\\([0-9]*\\).*/\\1/p' /run/stress-$number.log | tail -n 1)
     later fail-nth 0 borrow "$(cat $pid)" /dev/cachefiles , inject , write "copen $((${number_of_last:-0} + $1)),$2"
 }
-delay() { echo "function=$1 ms=$2 times=$3 how=sleep" >$delays/add; }
+# Who withdraws a cache spins until these are through (fs/cachefiles/cache.c, cachefiles_withdraw_volumes()), and without
+# preemption lets nobody onto its processor, timers' softirqs among them: a sleep in one, where the kernel has none, would never end.
+delay() {
+    case $1 in
+    cachefiles_free_volume | fscache_free_volume | __fscache_begin_volume_access) how=spin ;;
+    *) how=sleep ;;
+    esac
+    echo "function=$1 ms=$2 times=$3 how=$how" >$delays/add
+}
 step() {
     echo "step $(cut -d ' ' -f 1 /proc/uptime) $*"
     word=$1
