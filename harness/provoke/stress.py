@@ -17,8 +17,11 @@ from harness.stress_steps import DOMAINS, IMAGES, POINTS, Step
 
 #: Kibibytes of the images' files. Their data are asked for once: many images make many requests.
 _SIZES = dict(zip(IMAGES, (256, 256, 256, 512, 512, 512, 1024, 1024, 1024, 2048), strict=True))
-#: Functions of the subject; the compiler's and the tracer's own are left out.
-_FUNCTION = re.compile(r"^\S+ [tT] (_*(?:cachefiles|fscache|netfs|ondemand|z?_?erofs)\w*)\t\[(\w+)\]$", re.MULTILINE)
+#: Functions of the subject; the compiler's and the tracer's own are left out, and those that run once. To probe the
+#: last one of a module, which is its exit, reads beyond the module's pages (testcases/suspects/last_function.txt).
+_FUNCTION = re.compile(
+    r"^\S+ [tT] (_*(?:cachefiles|fscache|netfs|ondemand|z?_?erofs)\w*(?<!_init)(?<!_exit))\t\[(\w+)\]$", re.MULTILINE
+)
 _COUNT = re.compile(r"did \S+ \d+$")
 #: Seconds that a step's background work may take in the guest, until it is killed; and all of the steps, before
 #: the guest's patience is applied.
@@ -72,8 +75,8 @@ guess() {
     number_of_last=$(sed -n 's/.*"msg_id":\\([0-9]*\\).*/\\1/p' /run/stress-$number.log | tail -n 1)
     later fail-nth 0 borrow "$(cat $pid)" /dev/cachefiles , inject , write "copen $((${number_of_last:-0} + $1)),$2"
 }
-# Who withdraws a cache spins until these are through (fs/cachefiles/cache.c, cachefiles_withdraw_volumes()), and without
-# preemption lets nobody onto its processor, timers' softirqs among them: a sleep in one, where the kernel has none, would never end.
+# Who withdraws a cache spins until these are through (fs/cachefiles/cache.c, cachefiles_withdraw_volumes()); without
+# preemption a sleep there, where the kernel has none, hangs the machine.
 delay() {
     case $1 in
     cachefiles_free_volume | fscache_free_volume | __fscache_begin_volume_access) how=spin ;;
