@@ -151,7 +151,8 @@ OPERATIONS: tuple[Operation, ...] = (
         # The last of the 256 folders is not there, so that one is made; the others are made alike.
         setup="serve && drop_caches",
         prepare="rm -rf $cache/cache/I*/@ff",
-        undo=_UMOUNT,
+        # A folder cannot be removed while its volume is there.
+        undo="umount /m; within 20 no_rows /proc/fs/fscache/volumes",
         worker="fscache_create_volume_work",
     ),
     Operation(
