@@ -17,6 +17,7 @@ from harness.klog.injections import Injection, parse_blocked, parse_injections
 from harness.model import Finding
 from harness.provoke.cache import erofs_image
 from harness.provoke.failing_allocation import ANY_ALLOCATION_MAY_FAIL, FOLDER, MODULE
+from harness.provoke.fscache_state import WAITING_IN_SHELL
 from harness.sweep_operations import Operation
 from harness.sweep_records import Fault
 
@@ -48,7 +49,6 @@ rm -r $folder
 _FUNCTIONS = """\
 cache=/cache/shared fresh=/cache/$1
 log=/run/sweep/$1.log control=/run/sweep/$1.control daemon=/run/sweep/daemon
-rows="/proc/fs/fscache/caches /proc/fs/fscache/volumes /proc/fs/fscache/cookies"
 mkdir -p $cache $fresh
 serve() {
     ondemand-daemon --dir $cache --log $log --control $control --pid-file $daemon --background \\
@@ -72,12 +72,6 @@ field() { echo "$line" | sed -n "s/.*\\"$1\\":\\([0-9]*\\).*/\\1/p"; }
 end_mount() {
     while kill -0 $mounting 2>/dev/null; do tell release all; usleep 5000; done
     wait $mounting && umount /m
-}
-no_rows() { [ $(cat "$@" | wc -l) = $(($# * 2)) ]; }
-within() {
-    local end=$(($(date +%s) + $1))
-    shift
-    until "$@"; do [ $(date +%s) -lt $end ] || return; usleep 20000; done
 }
 unused_object() {
     mount_erofs fsid=a && umount /m && within 20 no_rows /proc/fs/fscache/cookies || return
@@ -287,7 +281,7 @@ def script(operation: Operation, modules: Sequence[str]) -> str:
 
 
 def _functions(modules: Sequence[str]) -> str:
-    return f"modules={shlex.quote(' '.join(modules))}\n{_FUNCTIONS}"
+    return f"modules={shlex.quote(' '.join(modules))}\n{WAITING_IN_SHELL}{_FUNCTIONS}"
 
 
 @dataclass(frozen=True)

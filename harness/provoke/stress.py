@@ -13,6 +13,7 @@ from dataclasses import dataclass, field
 
 from harness.guest import Guest
 from harness.provoke.cache import mount_scratch
+from harness.provoke.fscache_state import WAITING_IN_SHELL
 from harness.stress_steps import DOMAINS, IMAGES, POINTS, Step
 
 #: Kibibytes of the images' files. Their data are asked for once: many images make many requests.
@@ -119,16 +120,10 @@ step() {
     pause) usleep $(($1 * 1000)) ;;
     esac 2>/run/said || echo "refused $word: $(cat /run/said)"
 }
-within() {
-    local end=$(($(date +%s) + $1))
-    shift
-    until "$@"; do [ $(date +%s) -lt $end ] || return; usleep 50000; done
-}
 nothing_mounted() {
     for point in $points; do umount /$point 2>/dev/null; done
     ! grep -q ' erofs ' /proc/mounts
 }
-no_rows() { [ $(cat /proc/fs/fscache/caches /proc/fs/fscache/volumes /proc/fs/fscache/cookies | wc -l) = 6 ]; }
 in_state_d() { grep -ls '^State:.D' /proc/[0-9]*/status | sed 's|/status||'; }
 alive() { grep -qs '^State:.[^Z]' /proc/$1/status; }
 all_gone() { for one; do ! alive $one || return; done; }
@@ -195,8 +190,8 @@ take_down() {
     wait
     kill_daemon
     within @SETTLING@ nothing_mounted || grep ' erofs ' /proc/mounts | sed 's/^/left a mount: /'
-    within @SETTLING@ no_rows || for one in caches volumes cookies; do
-        tail -n +3 /proc/fs/fscache/$one | sed "s/^/left a row of $one: /"
+    within @SETTLING@ no_rows $rows || for one in $rows; do
+        tail -n +3 $one | sed "s|^|left a row of ${one##*/}: |"
     done
     before=$(in_state_d)
     if [ "$before" ]; then
@@ -278,7 +273,7 @@ def script(steps: Sequence[Step]) -> str:
     images = " ".join(f"--image {name}=/tmp/{name}.erofs" for name in IMAGES)
     values = {"POINTS": " ".join(POINTS), "NAMES": " ".join(IMAGES), "IMAGES": images, "DOMAINS": " ".join(DOMAINS)}
     times = {"EACH": _EACH_SECONDS, "SETTLING": _SETTLING_SECONDS, "DYING": _DYING_SECONDS, "COMING": _COMING_SECONDS}
-    functions = _FUNCTIONS
+    functions = WAITING_IN_SHELL + _FUNCTIONS
     for name, value in (values | times).items():
         functions = functions.replace(f"@{name}@", shlex.quote(str(value)))
     return (
