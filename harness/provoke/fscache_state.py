@@ -20,7 +20,8 @@ _FOLDER = "/proc/fs/fscache"
 _FILES = ("caches", "volumes", "cookies", "stats")
 #: Stands between the files when they are read with one command; no line of theirs begins like it.
 _NEXT_FILE = "\x1fnext\n"
-#: Shell functions for what goes on by itself in a guest: ``within SECONDS COMMAND...``, and ``no_rows FILE...`` for files of ``$rows``, which have two lines of headings.
+#: Shell functions for what goes on by itself in a guest: ``within SECONDS COMMAND...``, and ``no_rows FILE...`` for
+#: files of ``$rows``, which have two lines of headings.
 WAITING_IN_SHELL = f"""\
 rows="{_FOLDER}/caches {_FOLDER}/volumes {_FOLDER}/cookies"
 no_rows() {{ [ $(cat "$@" | wc -l) = $(($# * 2)) ]; }}
