@@ -110,7 +110,7 @@ unload_modules() {
 #: Twice the operation, with and without injection; then what it left behind.
 _ITERATION = """\
 attempt() {
-    prepare >$said 2>&1 || { echo "broken the preparation fails: $(cat $said)"; return; }
+    prepare >$said 2>&1 || { echo "$2-broken the preparation fails: $(cat $said)"; return; }
     [ -z "$worker" ] || echo $1 >$workers/nth
     meet $condition
     result=$(operation $1 2>$said)
@@ -121,13 +121,20 @@ attempt() {
     [ -z "$worker" ] || { echo "worker $(cat $workers/state)"; echo 0 >$workers/nth; }
     part $condition
 }
+again() { condition= name=b attempt 0 again; }
 condition=${3-}
 said=/run/sweep/$1.said
 if setup >$said 2>&1; then
     name=a attempt $2 attempt
-    # A cache whose filesystem has failed is dead, and has to be bound anew: the next iteration does that.
     case $condition in
-    "" | full-disk) condition= name=b attempt 0 again ;;
+    "" | full-disk) again ;;
+    # A cache whose filesystem has failed is dead, and has to be bound anew.
+    ENOSPC | EIO)
+        umount /m 2>/dev/null
+        [ ! -s $daemon ] || dismiss
+        if setup >$said 2>&1; then again; else echo "again-broken the set-up fails: $(cat $said)"; fi ;;
+    # The filesystem itself may not be usable any more.
+    failing-disk) ;;
     esac
 else
     echo "broken the set-up fails: $(cat $said)"
@@ -321,4 +328,4 @@ def _read(output: str) -> _Output:
     return _Output(attempt, again, workers[0] if workers else None, tuple(problems))
 
 
-_PROBLEMS = {"left": "left behind: {}"}
+_PROBLEMS = {"left": "left behind: {}", "again-broken": "it does not work any more without injection: {}"}

@@ -260,6 +260,10 @@ class TestCommand:
             (attempt(1, again=17), "it does not work any more without injection: mount gives errno 17"),
             (attempt(1, more="left a row of volumes: 00000001"), "left behind: a row of volumes: 00000001"),
             (attempt(1, more="broken the set-up fails: no"), "it cannot be tried: the set-up fails: no"),
+            (
+                attempt(1, more="again-broken the preparation fails: no"),
+                "it does not work any more without injection: the preparation fails: no",
+            ),
         ],
     )
     def test_what_no_report_tells_of_fails_too(self, swept: Any, qemu: FakeQemu, reply: Reply, said: str) -> None:
