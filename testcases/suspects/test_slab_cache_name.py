@@ -1,0 +1,31 @@
+# SPDX-License-Identifier: GPL-2.0-only
+"""Unconfirmed: the name of a slab cache leaks when its folder in sysfs cannot be made (Linux 6.1).
+
+kmem_cache_create() fails with ENOMEM when an allocation for /sys/kernel/slab fails. The name in the cache's kobject,
+which kobject_init_and_add() has copied, is not freed. This is no bug of the caches, but of what all modules do that
+have a slab cache: ``harness sweep module-load`` found it. The report is in slab_cache_name.txt.
+
+Each allocation of the load of cachefiles, which has one, fails once.
+"""
+
+import json
+
+from harness.guest import Guest
+from harness.provoke.failing_allocation import ANY_ALLOCATION_MAY_FAIL
+
+#: More than there are.
+MOST_ALLOCATIONS = 300
+CACHEFILES = "/lib/modules/$(uname -r)/cachefiles.ko"
+
+
+def test_nothing_is_left_of_a_load_that_failed(guest: Guest) -> None:
+    guest.run(f"rmmod cachefiles\n{ANY_ALLOCATION_MAY_FAIL}")
+    guest.clear_kmemleak()
+    for nth in range(1, MOST_ALLOCATIONS):
+        result = json.loads(guest.run(f"fail-nth {nth} inject , load {CACHEFILES}"))
+        guest.path_counters["failures"] = nth
+        if not result["errno"]:
+            guest.run("rmmod cachefiles")
+        if not result["injected"]:
+            return
+    raise AssertionError("there is no end of allocations")
