@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-2.0-only
-"""Unconfirmed: the name of a slab cache leaks when its folder in sysfs cannot be made (Linux 6.1).
+"""Unconfirmed: the name of a slab cache leaks when its folder in sysfs cannot be made (Linux 6.1 and 6.12).
 
 kmem_cache_create() fails with ENOMEM when an allocation for /sys/kernel/slab fails. The name in the cache's kobject,
 which kobject_init_and_add() has copied, is not freed. This is no bug of the caches, but of what all modules do that
