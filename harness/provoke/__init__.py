@@ -18,7 +18,7 @@ from harness.provoke.cache import (
 from harness.provoke.daemon import OndemandDaemon
 from harness.provoke.delay import Delay, delay, rendezvous
 from harness.provoke.disk import Room, SmallDisk
-from harness.provoke.failing_allocation import failing_allocation
+from harness.provoke.failing_allocation import failing_allocation, load_with_failures
 from harness.provoke.freeze import frozen
 from harness.provoke.fscache_state import (
     Cache,
@@ -56,6 +56,7 @@ __all__ = [
     "fscache_state",
     "holds_within",
     "in_background",
+    "load_with_failures",
     "mount_command",
     "mount_scratch",
     "rendezvous",

@@ -26,6 +26,9 @@ for one in failslab fail_page_alloc; do echo 2 >$one/verbose; done
 echo Y >failslab/cache-filter
 """
 
+#: More than any module's load has.
+_MOST_ALLOCATIONS = 1000
+
 
 @contextlib.contextmanager
 def failing_allocation(guest: Guest, function: str, *, nth: int = 1) -> Iterator[None]:
@@ -48,3 +51,27 @@ def failing_allocation(guest: Guest, function: str, *, nth: int = 1) -> Iterator
             injected = json.loads(guest.read(f"{FOLDER}/state"))["injected"]
             guest.path_counters[f"failures in {function}"] = int(injected)
             guest.run(f"echo 0 >{FOLDER}/nth; echo >{FOLDER}/function")
+
+
+def load_with_failures(guest: Guest, module: str) -> None:
+    """Load a module again and again, each allocation of its load failing once; in the end it is not loaded.
+
+    The number of failures becomes the path counter ``failed loads of MODULE``.
+
+    Args:
+        guest: a booted guest, in which the module is not loaded and what it needs is.
+        module: its name.
+
+    Raises:
+        AssertionError: there is no end of allocations.
+    """
+    guest.run(ANY_ALLOCATION_MAY_FAIL)
+    load = f"load /lib/modules/$(uname -r)/{shlex.quote(module)}.ko"
+    for nth in range(1, _MOST_ALLOCATIONS):
+        result = json.loads(guest.run(f"fail-nth {nth} inject , {load}"))
+        if not result["errno"]:
+            guest.run(f"rmmod {shlex.quote(module)}")
+        if not result["injected"]:
+            return
+        guest.path_counters[f"failed loads of {module}"] = nth
+    raise AssertionError(f"{module}: there is no end of allocations")

@@ -9,27 +9,12 @@ half_made_proc.txt.
 Each allocation of the module's load fails once.
 """
 
-import json
-
 from harness.guest import Guest
-from harness.provoke.failing_allocation import ANY_ALLOCATION_MAY_FAIL
-
-#: More than there are: some 60.
-MOST_ALLOCATIONS = 200
-FSCACHE = "/lib/modules/$(uname -r)/fscache.ko"
+from harness.provoke import load_with_failures
 
 
 def test_nothing_is_left_of_a_load_that_failed(guest: Guest) -> None:
     guest.run("rmmod erofs cachefiles")
-    if guest.try_run("rmmod fscache").status:
-        # Since Linux 6.8 it is part of netfs, which removes the whole folder.
-        return
-    guest.run(ANY_ALLOCATION_MAY_FAIL)
-    for nth in range(1, MOST_ALLOCATIONS):
-        result = json.loads(guest.run(f"fail-nth {nth} inject , load {FSCACHE}"))
-        guest.path_counters["failures"] = nth
-        if not result["errno"]:
-            guest.run("rmmod fscache")
-        if not result["injected"]:
-            return
-    raise AssertionError("there is no end of allocations")
+    # Since Linux 6.8 it is part of netfs, which removes the whole folder.
+    if guest.try_run("rmmod fscache").status == 0:
+        load_with_failures(guest, "fscache")

@@ -8,24 +8,11 @@ have a slab cache: ``harness sweep module-load`` found it. The report is in slab
 Each allocation of the load of cachefiles, which has one, fails once.
 """
 
-import json
-
 from harness.guest import Guest
-from harness.provoke.failing_allocation import ANY_ALLOCATION_MAY_FAIL
-
-#: More than there are.
-MOST_ALLOCATIONS = 300
-CACHEFILES = "/lib/modules/$(uname -r)/cachefiles.ko"
+from harness.provoke import load_with_failures
 
 
 def test_nothing_is_left_of_a_load_that_failed(guest: Guest) -> None:
-    guest.run(f"rmmod cachefiles\n{ANY_ALLOCATION_MAY_FAIL}")
+    guest.run("rmmod cachefiles")
     guest.clear_kmemleak()
-    for nth in range(1, MOST_ALLOCATIONS):
-        result = json.loads(guest.run(f"fail-nth {nth} inject , load {CACHEFILES}"))
-        guest.path_counters["failures"] = nth
-        if not result["errno"]:
-            guest.run("rmmod cachefiles")
-        if not result["injected"]:
-            return
-    raise AssertionError("there is no end of allocations")
+    load_with_failures(guest, "cachefiles")
