@@ -116,7 +116,7 @@ step() {
     pressure) later stress-ng --vm 1 --vm-bytes 40% --timeout 2 ;;
     no-delays) echo all >$delays/remove ;;
     delay) delay "$@" ;;
-    until-waiting) within 3 somebody_waits ;;
+    until-waiting) within 3 somebody_waits || { echo 'nobody waits' >&2; false; } ;;
     pause) usleep $(($1 * 1000)) ;;
     esac 2>/run/said || echo "refused $word: $(cat /run/said)"
 }
