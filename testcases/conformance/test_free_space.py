@@ -132,15 +132,18 @@ def test_nothing_is_stored_on_a_disk_that_is_too_full(guest: Guest) -> None:
     assert "POLLOUT" in daemon.tell("poll")["names"]
 
     assert guest.try_run(shlex.join(mount_command("other", "/other"))).status != 0
-    assert "mkdir Ierofs,other failed with error -105" in guest.run("dmesg")
     assert guest.run(f"ls {disk.folder}/cache").split() == ["Ierofs,image"]
-    assert fscache_state(guest).stats["NoSpace"] == {"nwr": len(unwritten), "ncr": 1, "cull": 0}
+    # The volume's folder is made by a work item. The cookie's lookup waits for that one, or tries anew where it
+    # was over already (fs/fscache/cookie.c, fscache_perform_lookup()).
+    refused = guest.run("dmesg").count("mkdir Ierofs,other failed with error -105")
+    assert refused in (1, 2)
+    assert fscache_state(guest).stats["NoSpace"] == {"nwr": len(unwritten), "ncr": refused, "cull": 0}
 
     # Nothing is broken: with room again, both images can be read to their ends.
     disk.empty()
     guest.run(f"{shlex.join(mount_command('other', '/other'))}; mkdir /original; mount -o loop {image} /original")
     guest.run("cmp /m/data /original/data && cmp /other/data /original/data")
-    assert fscache_state(guest).stats["NoSpace"] == {"nwr": len(unwritten), "ncr": 1, "cull": 0}
+    assert fscache_state(guest).stats["NoSpace"] == {"nwr": len(unwritten), "ncr": refused, "cull": 0}
     assert daemon.tell("poll")["names"] == []
     guest.run("umount /m /other")
     daemon.stop()
