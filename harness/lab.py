@@ -15,6 +15,7 @@ import contextlib
 import datetime
 import functools
 import re
+import shlex
 import shutil
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -688,11 +689,11 @@ def repeat_command(job: Job, settings: Settings) -> str:
     case = [job.case] if job.case.startswith(("sweep ", "stress ")) else ["run", job.case]
     words = ["harness", *case, "--kernel", job.kernel]
     if settings.tree is not None:
-        words += ["--tree", str(settings.tree)]
+        words += ["--tree", shlex.quote(str(settings.tree))]
     if settings.commit:
         words += ["--commit", settings.commit]
     if settings.config is not None:
-        words += ["--config", str(settings.config)]
+        words += ["--config", shlex.quote(str(settings.config))]
     for option, names in (("--with", job.added), ("--without", job.without)):
         words += [word for name in names for word in (option, name)]
     if job.seed:

@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import functools
 import re
+import shlex
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -27,8 +28,6 @@ STEPS, LOG = "stress.steps", "stress.log"
 RECORD = "stress.json"
 #: A number, or a few digits of one in hexadecimal.
 _NUMBER = re.compile(r"\b[0-9a-f]*[0-9][0-9a-f]*\b")
-#: What a job of this module is called.
-CASE = "stress --runs 1"
 
 
 @dataclass(frozen=True)
@@ -64,7 +63,12 @@ def run_seed(lab: Lab, stress: Stress, seed: Seed, more_follow: bool = False) ->
     def steps(functions: Sequence[str]) -> tuple[Step, ...]:
         return steps_from(seed, functions if stress.delays else (), stress.length)
 
-    return _run(lab, stress, steps, f"seed-{seed}", seed.number, more_follow)
+    which = f"--seed {seed}"
+    if stress.length != Stress.length:
+        which += f" --length {stress.length}"
+    if not stress.delays:
+        which += " --no-delays"
+    return _run(lab, stress, steps, f"seed-{seed}", which, more_follow)
 
 
 def run_steps(lab: Lab, stress: Stress, steps: Sequence[Step], name: str, more_follow: bool = False) -> Result:
@@ -75,12 +79,13 @@ def run_steps(lab: Lab, stress: Stress, steps: Sequence[Step], name: str, more_f
         steps: what to do.
         name: of the evidence folder.
     """
-    return _run(lab, stress, lambda _: tuple(steps), name, 0, more_follow)
+    which = f"--steps {shlex.quote(str(lab.folder / name / STEPS))}"
+    return _run(lab, stress, lambda _: tuple(steps), name, which, more_follow)
 
 
-def _run(lab: Lab, stress: Stress, steps: _Steps, name: str, number: int, more_follow: bool) -> Result:
+def _run(lab: Lab, stress: Stress, steps: _Steps, name: str, which: str, more_follow: bool) -> Result:
     settings = lab.settings
-    job = Job(CASE, settings.kernel, stress.without, stress.added, settings.image, seed=number)
+    job = Job(f"stress {which} --runs 1", settings.kernel, stress.without, stress.added, settings.image)
     folder = lab.folder / name
     folder.mkdir(parents=True)
     modules = lab.modules_under_test(stress.without, stress.added)
@@ -95,6 +100,8 @@ def _run(lab: Lab, stress: Stress, steps: _Steps, name: str, number: int, more_f
                 played = play(case.guest, chosen)
                 case.guest.path_counters.update(played.counts)
                 write_atomically(folder / LOG, "\n".join((*played.log, *played.problems)) + "\n")
+                for daemon, log in played.daemons.items():
+                    write_atomically(folder / f"daemon-{daemon}.log", log)
                 assert not played.problems, "; ".join(played.problems)
             except Exception as error:
                 trouble = error

@@ -6,6 +6,7 @@ from __future__ import annotations
 import json
 import re
 import secrets
+import shlex
 import time
 from collections.abc import Sequence
 from pathlib import Path
@@ -23,7 +24,7 @@ from harness.recording import exit_code, print_results, recorded
 from harness.report import as_json
 from harness.runs import RunFolder, write_atomically
 from harness.stress import RECORD, STEPS, Stress
-from harness.stress_records import Plan, Progress, document, read
+from harness.stress_records import Plan, Progress, document
 from harness.stress_steps import Seed, Step, as_text
 
 _IMAGE = "stress"
@@ -116,7 +117,7 @@ def shrink(
     """Find a small part of a stress run's steps that still shows the same, and make a test case of it."""
     all_steps = stress.read_steps(evidence / STEPS)
     before = _result(evidence / "result.json")
-    lab, run, common = _lab(before.kernel, _tree_of(evidence), before.without, Stress.length, True)
+    lab, run, common = _lab(before.kernel, _tree_of(before), before.without, Stress.length, True)
     wanted = title or stress.shown(before)
     if not wanted:
         raise UserError(f"{evidence}: that run passed", "name a run that did not, or a title with --title")
@@ -163,13 +164,10 @@ def _seconds(text: str) -> float:
     return int(match[1]) * _UNITS[match[2]]
 
 
-def _tree_of(evidence: Path) -> Path | None:
-    """The working tree that a run was of, by what its command recorded; None for the kernel's own source."""
-    try:
-        plan = read((evidence.parent / RECORD).read_text()).plan
-    except (OSError, ValueError):
-        return None
-    return Path(plan.tree) if plan.tree else None
+def _tree_of(result: Result) -> Path | None:
+    """The working tree that a run was of, by the command that repeats it; None for the kernel's own source."""
+    words = iter(shlex.split(result.repeat_command))
+    return next((Path(next(words)) for word in words if word == "--tree"), None)
 
 
 def _result(file: Path) -> Result:

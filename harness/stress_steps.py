@@ -14,7 +14,7 @@ from dataclasses import dataclass
 from harness.errors import UserError
 
 #: Changes whenever the same number gives other steps.
-GENERATION = 3
+GENERATION = 4
 IMAGES = tuple("abcdefghij")
 POINTS = ("m0", "m1", "m2", "m3")
 DOMAINS = ("one", "two")
@@ -51,8 +51,11 @@ _MOST_RULES = 3
 _DELAYS_MS, _DELAYED_CALLS, _DELAYED_FUNCTIONS = (1, 5, 20, 80, 300, 800), (1, 4), (3, 12)
 #: The functions that on-demand images go through are delayed so many times as often as the others.
 _ON_DEMAND, _PREFERENCE = re.compile(r"_*(cachefiles|fscache|ondemand|erofs_fscache)"), 8
-#: How often something is made to wait and is disturbed then, among other steps.
-_DISTURBED = 0.15
+#: How often, among other steps, something is made to wait and is disturbed then; an image is opened by a daemon that
+#: fails, and is looked at afterwards; and a cache is in classic mode.
+_DISTURBED, _LOOKED_AT, _CLASSIC = 0.15, 0.03, 0.03
+#: How many things happen while something waits.
+_DISTURBANCES_EACH = (2, 4)
 #: What a daemon does not answer at once; mostly the first request, which is an OPEN.
 _UNANSWERED = (
     "open:1=hold",
@@ -63,16 +66,25 @@ _UNANSWERED = (
     "read:4=hold",
     "read:2=stop",
 )
-#: Numbers of requests that are guessed, counted from the one that the daemon got last; and the sizes that are told:
-#: an error, or more than any image has.
-_GUESSES, _GUESSED_SIZES = (-2, 4), ("-5", "4194304")
+#: How a daemon fails that is to open an image which it has had before.
+_FAILING = (
+    "open:1=error:EIO",
+    "open:1=exit",
+    "open:1=close-device",
+    "open:1=close-fd-first",
+    "read:1=error:EIO",
+    "read:1=kill",
+)
+#: Numbers of requests that are guessed: the first one, counted from the one that the daemon got last, and how many
+#: follow; and the sizes that are told: an error, or more than any image has.
+_FIRST_GUESS, _MORE_GUESSES, _GUESSED_SIZES = (-3, 1), (0, 3), ("-5", "4194304")
 #: Between two steps, in milliseconds; most follow at once.
 _PAUSES_MS = (0, 5, 20, 80, 300, 1000)
 
 
 @dataclass(frozen=True)
 class Seed:
-    """What steps are made from: ``3-4711`` for number 4711 of generation 3.
+    """What steps are made from: ``4-4711`` for number 4711 of generation 4.
 
     Attributes:
         number: any number from 0 on.
@@ -130,9 +142,14 @@ def steps_from(seed: Seed, functions: Sequence[str], length: int) -> tuple[Step,
     steps = [*_delays(chance, functions), _daemon(chance, obliging=0.5)]
     left = length
     while left > 0:
-        if chance.random() < _DISTURBED:
+        kind = chance.random()
+        if kind < _DISTURBED:
             steps += [Step(("no-delays",)), *_delays(chance, functions)]
             made = _disturbed(chance)[:left]
+        elif kind < _DISTURBED + _LOOKED_AT:
+            made = _looked_at(chance)[:left]
+        elif kind < _DISTURBED + _LOOKED_AT + _CLASSIC:
+            made = [Step(("classic",)), _mounting("visit")(chance)][:left]
         else:
             made = [chance.choices(kinds, weights)[0](chance)]
         for step in made:
@@ -144,10 +161,18 @@ def steps_from(seed: Seed, functions: Sequence[str], length: int) -> tuple[Step,
 
 
 def _disturbed(chance: random.Random) -> list[Step]:
-    """Something waits for the daemon when something else happens, and then one thing more."""
+    """Something waits for the daemon when something else happens, and something more."""
     waiting = chance.choice((_mounting("visit"), _mounting("mount")))(chance)
-    disturbances = [make(chance) for make in chance.choices(_DISTURBANCES, k=2)]
+    kinds, weights = zip(*_DISTURBANCES, strict=True)
+    disturbances = [make(chance) for make in chance.choices(kinds, weights, k=chance.randint(*_DISTURBANCES_EACH))]
     return [Step(("replace", chance.choice(_UNANSWERED))), waiting, Step(("until-waiting",)), *disturbances]
+
+
+def _looked_at(chance: random.Random) -> list[Step]:
+    """An image that was fine, and of which a daemon then makes a mess, must be fine with the next daemon."""
+    look = Step(("look-at", chance.choice(IMAGES)))
+    visit = Step(("visit", look.words[1], chance.choice(POINTS), DOMAINS[0]))
+    return [look, Step(("replace", chance.choice(_FAILING))), visit, look]
 
 
 def _delays(chance: random.Random, functions: Sequence[str]) -> list[Step]:
@@ -178,7 +203,9 @@ def _mounting(word: str) -> Callable[[random.Random], Step]:
 
 
 def _guess(chance: random.Random) -> Step:
-    return Step(("guess", str(chance.randint(*_GUESSES)), chance.choice(_GUESSED_SIZES)))
+    first = chance.randint(*_FIRST_GUESS)
+    last = first + chance.randint(*_MORE_GUESSES)
+    return Step(("guess", str(first), str(last), chance.choice(_GUESSED_SIZES)))
 
 
 def _at_a_point(word: str) -> Callable[[random.Random], Step]:
@@ -189,23 +216,23 @@ def _plain(*words: str) -> Callable[[random.Random], Step]:
     return lambda _: Step(words)
 
 
-#: What may happen while something waits.
-_DISTURBANCES: tuple[Callable[[random.Random], Step], ...] = (
-    _plain("io-error"),
-    _plain("kill"),
-    _plain("stop"),
-    _plain("kill-readers"),
-    _plain("cull"),
-    _plain("drop-caches"),
-    _plain("tell", "close-fd", "all"),
-    _plain("tell", "command", "restore"),
-    _plain("tell", "release", "all"),
-    _plain("tell", "stop"),
-    _guess,
-    _replacement,
-    _mounting("visit"),
-    _at_a_point("umount"),
-    _at_a_point("read"),
+#: What may happen while something waits, and how often.
+_DISTURBANCES: tuple[tuple[Callable[[random.Random], Step], int], ...] = (
+    (_plain("io-error"), 2),
+    (_plain("kill"), 2),
+    (_plain("stop"), 2),
+    (_plain("kill-readers"), 2),
+    (_plain("cull"), 2),
+    (_plain("drop-caches"), 2),
+    (_plain("tell", "close-fd", "all"), 3),
+    (_plain("tell", "command", "restore"), 3),
+    (_plain("tell", "release", "all"), 2),
+    (_plain("tell", "stop"), 2),
+    (_guess, 4),
+    (_replacement, 2),
+    (_mounting("visit"), 2),
+    (_at_a_point("umount"), 2),
+    (_at_a_point("read"), 2),
 )
 
 #: What steps there are, and how often.
@@ -217,7 +244,6 @@ _KINDS: tuple[tuple[Callable[[random.Random], Step], int], ...] = (
     (_at_a_point("fio"), 2),
     (_daemon, 6),
     (_replacement, 8),
-    (_plain("classic"), 1),
     (_plain("kill"), 1),
     (_plain("stop"), 1),
     (_plain("tell", "command", "restore"), 3),
@@ -245,7 +271,8 @@ _WORDS = {
     "read": (1, 1),
     "fio": (1, 1),
     "tell": (1, 3),
-    "guess": (2, 2),
+    "look-at": (1, 1),
+    "guess": (3, 3),
     "pause": (1, 1),
 } | dict.fromkeys(
     (

@@ -6,14 +6,17 @@ What a step begins goes on in the background; the next one follows at once, unle
 
 from __future__ import annotations
 
+import json
 import re
 import shlex
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 
+from harness import request_rules
 from harness.guest import Guest
 from harness.provoke.cache import mount_scratch
 from harness.provoke.fscache_state import WAITING_IN_SHELL
+from harness.request_rules import Guess
 from harness.stress_steps import DOMAINS, IMAGES, POINTS, Step
 
 #: Kibibytes of the images' files. Their data are asked for once: many images make many requests.
@@ -23,6 +26,7 @@ _SIZES = dict(zip(IMAGES, (256, 256, 256, 512, 512, 512, 1024, 1024, 1024, 2048)
 _FUNCTION = re.compile(
     r"^\S+ [tT] (_*(?:cachefiles|fscache|netfs|ondemand|z?_?erofs)\w*(?<!_init)(?<!_exit))\t\[(\w+)\]$", re.MULTILINE
 )
+_OF_DAEMON = re.compile(r"-(\d+)\.")
 _COUNT = re.compile(r"did \S+ \d+$")
 #: Seconds that a step's background work may take in the guest, until it is killed; and all of the steps, before
 #: the guest's patience is applied.
@@ -54,6 +58,7 @@ daemon() {
     for rule; do rules="$rules --on $rule"; done
     begin_daemon $rules
 }
+end_daemon() { kill_readers; nobody_waits_for_nothing; kill_daemon; }
 gone() { ! lives; }
 # Until it is gone it would pass for one that need not be replaced.
 kill_daemon() { gone || { kill -KILL "$(cat $pid)" && within @DYING@ gone; }; }
@@ -71,10 +76,15 @@ visit() {
     reads=$((reads + 1))
     later sh -c "mount $(mount_options "$@") && dd if=/$2/data of=/run/read-$reads bs=64k; umount /$2"
 }
-# A number near that of the last request, said by somebody who shares the device with the daemon.
+# Numbers near that of the last request, said by somebody who shares the device with the daemon.
 guess() {
     number_of_last=$(sed -n 's/.*"msg_id":\\([0-9]*\\).*/\\1/p' /run/stress-$number.log | tail -n 1)
-    later fail-nth 0 borrow "$(cat $pid)" /dev/cachefiles , inject , write "copen $((${number_of_last:-0} + $1)),$2"
+    guessed=$((${number_of_last:-0} + $1))
+    while [ $guessed -le $((${number_of_last:-0} + $2)) ]; do
+        later sh -c 'echo $1 $(fail-nth 0 borrow $2 /dev/cachefiles , inject , write "copen $1,$3") >>$4' guess \\
+            $guessed "$(cat $pid)" $3 /run/stress-$number.guesses
+        guessed=$((guessed + 1))
+    done
 }
 # Who withdraws a cache spins until these are through (fs/cachefiles/cache.c, cachefiles_withdraw_volumes()); without
 # preemption a sleep there, where the kernel has none, hangs the machine.
@@ -91,13 +101,9 @@ step() {
     shift
     case $word in
     daemon) daemon "$@" ;;
-    replace)
-        kill_readers
-        nobody_waits_for_nothing
-        kill_daemon
-        daemon "$@"
-        ;;
-    classic) begin_daemon --mode classic ;;
+    replace) end_daemon; daemon "$@" ;;
+    classic) end_daemon; begin_daemon --mode classic ;;
+    look-at) take_down; look_at $1 ;;
     kill) kill_daemon ;;
     kill-readers) kill_readers ;;
     stop) tell exit ;;
@@ -156,9 +162,9 @@ oblige() {
 }
 obliged() { nobody_waits || { oblige; nobody_waits; }; }
 # Whatever happened before, with a daemon as it should be each image can be mounted and read.
-check_images() {
+look_at() {
     begin_daemon || { echo 'left a cache that cannot be used again'; return; }
-    for image in $names; do
+    for image; do
         if timeout -s KILL @EACH@ mount $(mount_options $image m0 one) 2>/run/said; then
             cmp -s /m0/data /tmp/$image/data || echo 'left an image with wrong data'
             umount /m0
@@ -179,14 +185,12 @@ nobody_waits_for_nothing() {
     within @SETTLING@ obliged || for one in $(waiting); do echo "left waiting for nothing: $(named $one)"; done
 }
 nobody_works() { ! pidof mount umount dd fio >/dev/null; }
+# All that was begun ends, and nothing is left of it.
 take_down() {
     rm -f /cache/ballast
     # The last steps come to something, too, if they can: else few steps would show less than many.
     within @COMING@ nobody_works
-    kill_readers
-    for one in /run/read-*; do [ ! -s $one ] || right $one || echo "left wrong data in $one"; done
-    nobody_waits_for_nothing
-    kill_daemon
+    end_daemon
     wait
     kill_daemon
     within @SETTLING@ nothing_mounted || grep ' erofs ' /proc/mounts | sed 's/^/left a mount: /'
@@ -202,7 +206,11 @@ take_down() {
     fi
     echo all >$delays/remove
     ! mountpoint -q $trap || umount $trap
-    check_images
+}
+finish() {
+    take_down
+    look_at $names
+    for one in /run/read-*; do [ ! -s $one ] || right $one || echo "left wrong data in $one"; done
     echo "did reads $(find /run -name 'read-*' -size +0 | wc -l)"
     for request in open read close; do
         echo "did requests-$request $(cat /run/stress-*.log 2>/dev/null | grep -c "event.:.$request")"
@@ -218,12 +226,15 @@ class Played:
     Attributes:
         log: what was begun when, one line each: ``step SECONDS_OF_UPTIME WORDS``; and steps that were refused.
         problems: what was left in the end, one sentence each.
-        counts: what the steps came to: reads that got data, and requests that daemons got, by their kinds.
+        counts: what the steps came to: reads that got data, requests that daemons got, by their kinds, and guessed
+            answers that the kernel took.
+        daemons: the daemons' logs, by their numbers from 1 on.
     """
 
     log: tuple[str, ...]
     problems: tuple[str, ...]
     counts: Mapping[str, int] = field(default_factory=dict)
+    daemons: Mapping[int, str] = field(default_factory=dict)
 
 
 def functions_under_test(guest: Guest, modules: Sequence[str]) -> tuple[str, ...]:
@@ -252,10 +263,34 @@ def play(guest: Guest, steps: Sequence[Step]) -> Played:
     guest.run(f"set -e\n{_images()}mkdir -p " + " ".join(f"/{point}" for point in POINTS))
     output = guest.run("sh -s", timeout=_ALL_SECONDS, stdin=script(steps).encode())
     lines = output.splitlines()
-    log = tuple(line for line in lines if line.startswith(("step ", "refused ")))
-    problems = tuple(dict.fromkeys(line for line in lines if line.startswith(("left ", "stuck "))))
+    daemons, guesses = _by_daemon(guest, "log"), _by_daemon(guest, "guesses")
+    problems = [line for line in lines if line.startswith(("left ", "stuck "))]
     counts = {name: int(count) for _, name, count in (line.split() for line in lines if _COUNT.match(line))}
-    return Played(log, problems, counts)
+    for number, log in daemons.items():
+        guessed = _guesses(guesses.get(number, ""))
+        problems += request_rules.broken(request_rules.records(log), guessed)
+        counts["guesses-taken"] = counts.get("guesses-taken", 0) + sum(guess.taken for guess in guessed)
+    return Played(
+        tuple(line for line in lines if line.startswith(("step ", "refused "))),
+        tuple(dict.fromkeys(problems)),
+        counts,
+        daemons,
+    )
+
+
+def _by_daemon(guest: Guest, ending: str) -> dict[int, str]:
+    """What files ``/run/stress-NUMBER.ENDING`` hold, by their numbers."""
+    output = guest.run(
+        f"for one in /run/stress-*.{ending}; do printf '\\37%s\\n' $one; cat $one; done 2>/dev/null; true"
+    )
+    parts = (part.partition("\n") for part in output.split("\x1f")[1:])
+    return {int(match[1]): text for name, _, text in parts if (match := _OF_DAEMON.search(name))}
+
+
+def _guesses(text: str) -> list[Guess]:
+    """What ``guess`` noted: a number and what became of it, one a line."""
+    noted = (line.split(maxsplit=1) for line in text.splitlines())
+    return [Guess(int(words[0]), json.loads(words[1])["errno"] == 0) for words in noted if len(words) > 1]
 
 
 def _images() -> str:
@@ -276,6 +311,4 @@ def script(steps: Sequence[Step]) -> str:
     functions = WAITING_IN_SHELL + _FUNCTIONS
     for name, value in (values | times).items():
         functions = functions.replace(f"@{name}@", shlex.quote(str(value)))
-    return (
-        functions + "make_volumes\n" + "".join(f"step {shlex.join(step.words)}\n" for step in steps) + "take_down\n"
-    )
+    return functions + "make_volumes\n" + "".join(f"step {shlex.join(step.words)}\n" for step in steps) + "finish\n"

@@ -7,6 +7,7 @@ import ast
 import json
 import subprocess
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 from unittest import mock
@@ -86,9 +87,9 @@ class TestCommand:
         ended = stressed("--seed", f"{GENERATION}-7", "--runs", "2", "--json")
         assert (ended.status, outcomes(ended)) == (0, ["pass", "pass"]), ended.errors
         results = json.loads(ended.output)["results"]
-        assert [one["seed"] for one in results] == [7, 8]
+        assert [one["case"] for one in results] == [f"stress --seed {Seed(number)} --runs 1" for number in (7, 8)]
         assert results[0]["path_counters"]["reads"] == 3
-        assert results[1]["repeat_command"] == f"harness stress --runs 1 --kernel {KERNEL} --seed 8"
+        assert results[1]["repeat_command"] == f"harness stress --seed {Seed(8)} --runs 1 --kernel {KERNEL}"
         for number in (7, 8):
             folder = here / f"runs/latest/seed-{Seed(number)}"
             expected = steps_from(Seed(number), FUNCTIONS, Stress.length)
@@ -126,7 +127,10 @@ class TestCommand:
         (tmp_path / "few").write_text("daemon\nmount a m0\n")
         ended = stressed("--steps", str(tmp_path / "few"), "--runs", "1")
         assert ended.status == 0, ended.errors
-        assert (here / "runs/latest/run-1" / STEPS).read_text() == "daemon\nmount a m0\n"
+        done = here / "runs/latest/run-1" / STEPS
+        assert done.read_text() == "daemon\nmount a m0\n"
+        repeated = f"harness stress --steps {done.resolve()} --runs 1 --kernel {KERNEL}\n"
+        assert (done.parent / "repeat.command").read_text() == repeated
 
     @pytest.mark.parametrize(
         ("words", "says"),
@@ -179,12 +183,12 @@ class TestShrink:
         evidence = tmp_path / "run" / "seed-3"
         evidence.mkdir(parents=True)
         (evidence / STEPS).write_text("kill\n")
-        write_evidence(evidence, result(Outcome.HANG))
-        (evidence.parent / RECORD).write_text(document(Progress(Plan(KERNEL, 3, 1, tree="/my/linux"))))
+        repeated = f"harness stress --seed {Seed(3)} --runs 1 --kernel {KERNEL} --tree '/my own/linux'"
+        write_evidence(evidence, replace(result(Outcome.HANG), repeat_command=repeated))
         lab = mock.Mock(side_effect=UserError("asked", "nothing"))
         monkeypatch.setattr(stress_cli, "_lab", lab)
         harness_command("shrink", str(evidence))
-        assert lab.call_args.args[1] == Path("/my/linux")
+        assert lab.call_args.args[1] == Path("/my own/linux")
 
     def test_a_run_that_passed_is_not_shrunk(
         self, harness_command: HarnessCommand, stressed: Any, here: Path

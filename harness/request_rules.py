@@ -1,0 +1,90 @@
+# SPDX-License-Identifier: GPL-2.0-only
+"""What the kernel may ask of an on-demand daemon, and which answers it may take, held against a daemon's log. Pure.
+
+The rules are those of ``Documentation/filesystems/caching/cachefiles.rst``, "On-demand Read", and of the fixes that
+are named with each. The log is ``ondemand-daemon``'s, one JSON object a line (``testcases/guest/README.md``).
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+_REQUESTS = ("open", "read", "close")
+
+
+@dataclass(frozen=True)
+class Guess:
+    """An answer to a request whose number was guessed: a ``copen``, which fits an OPEN only.
+
+    Attributes:
+        msg_id: the number.
+        taken: the kernel took the answer.
+    """
+
+    msg_id: int
+    taken: bool
+
+
+def records(log: str) -> list[dict[str, Any]]:
+    """What a log tells; a line that the daemon did not live to finish is left out."""
+    return [json.loads(line) for line in log.splitlines(keepends=True) if line.endswith("\n")]
+
+
+def broken(log: Sequence[dict[str, Any]], guesses: Sequence[Guess] = ()) -> tuple[str, ...]:
+    """The rules that the kernel broke, one sentence each.
+
+    Args:
+        log: of one daemon, from the beginning: a cache has no other while it is bound.
+        guesses: answers that somebody else gave meanwhile.
+    """
+    found = (*_numbers_used_twice(log), *_second_files(log), *_reads_of_nothing(log), *_misfits(log, guesses))
+    return tuple(dict.fromkeys(found))
+
+
+def _numbers_used_twice(log: Sequence[dict[str, Any]]) -> Iterator[str]:
+    """A request may come twice until it is answered; its number is given to no other (commit 19f4f3990914)."""
+    kinds: dict[int, str] = {}
+    spent: set[int] = set()
+    for record in log:
+        event = record["event"]
+        if event in _REQUESTS:
+            number = record["msg_id"]
+            if number in spent or kinds.setdefault(number, event) != event:
+                yield "a request has the number of an earlier one"
+            # Whoever reads a CLOSE has answered it.
+            if event == "close":
+                spent.add(number)
+        elif event == "reply" and record["errno"] == 0:
+            spent.add(record["msg_id"])
+
+
+def _second_files(log: Sequence[dict[str, Any]]) -> Iterator[str]:
+    """An OPEN that comes once more has no second anonymous fd while the first is open (commit 4988e35e95fc)."""
+    objects: dict[int, int] = {}
+    for record in log:
+        if record["event"] == "open":
+            if record["msg_id"] in objects:
+                yield "an OPEN that came twice has two anonymous fds"
+            objects[record["msg_id"]] = record["object_id"]
+        elif record["event"] == "fd-closed":
+            objects = {number: one for number, one in objects.items() if one != record["object_id"]}
+
+
+def _reads_of_nothing(log: Sequence[dict[str, Any]]) -> Iterator[str]:
+    """A READ is of an object that an OPEN came with (commit 0a790040838c)."""
+    objects = {record["object_id"] for record in log if record["event"] == "open"}
+    for record in log:
+        if record["event"] == "read" and record["object_id"] not in objects:
+            yield "a READ is of an object that no OPEN came with"
+
+
+def _misfits(log: Sequence[dict[str, Any]], guesses: Sequence[Guess]) -> Iterator[str]:
+    """A copen fits an OPEN, and one that was read (commit a26dc49df37e)."""
+    kinds = {record["msg_id"]: record["event"] for record in log if record["event"] in _REQUESTS}
+    for guess in guesses:
+        # Of a number that is not in the log nothing is known: the daemon may have died before it wrote the line.
+        if guess.taken and kinds.get(guess.msg_id, "open") != "open":
+            yield f"the answer to an OPEN was taken for one to a {kinds[guess.msg_id].upper()}"

@@ -1,0 +1,89 @@
+# SPDX-License-Identifier: GPL-2.0-only
+"""What the kernel asked of a daemon, held against the rules."""
+
+from __future__ import annotations
+
+import json
+from typing import Any
+
+import pytest
+
+from harness.request_rules import Guess, broken, records
+
+NUMBER_TWICE = "a request has the number of an earlier one"
+TWO_FILES = "an OPEN that came twice has two anonymous fds"
+NO_OBJECT = "a READ is of an object that no OPEN came with"
+
+
+def open_(msg_id: int, object_id: int) -> dict[str, Any]:
+    return {"event": "open", "msg_id": msg_id, "object_id": object_id}
+
+
+def read(msg_id: int, object_id: int) -> dict[str, Any]:
+    return {"event": "read", "msg_id": msg_id, "object_id": object_id}
+
+
+def close(msg_id: int, object_id: int) -> dict[str, Any]:
+    return {"event": "close", "msg_id": msg_id, "object_id": object_id}
+
+
+def reply(request: dict[str, Any], errno: int = 0) -> dict[str, Any]:
+    return {**request, "event": "reply", "to": request["event"], "errno": errno}
+
+
+def closed(object_id: int) -> dict[str, Any]:
+    return {"event": "fd-closed", "object_id": object_id}
+
+
+OPEN, READ, CLOSE = open_(0, 1), read(1, 1), close(2, 1)
+
+
+@pytest.mark.parametrize(
+    "log",
+    [
+        [],
+        [{"event": "bound"}, OPEN, reply(OPEN), READ, reply(READ), CLOSE, reply(CLOSE), closed(1)],
+        # Asked for anew ("restore") before it was answered, or after an answer that was refused.
+        [OPEN, reply(OPEN), READ, READ, reply(READ)],
+        [OPEN, reply(OPEN), READ, reply(READ, 22), READ, reply(READ)],
+        # The same OPEN again, the file of the first being closed; and the READ of an object that was opened anew.
+        [OPEN, closed(1), open_(0, 2), reply(open_(0, 2))],
+        [OPEN, reply(OPEN), READ, closed(1), open_(3, 2), reply(open_(3, 2)), read(1, 2)],
+    ],
+)
+def test_what_is_allowed(log: list[dict[str, Any]]) -> None:
+    assert broken(log) == ()
+
+
+@pytest.mark.parametrize(
+    ("log", "rules"),
+    [
+        ([OPEN, reply(OPEN), read(0, 1)], {NUMBER_TWICE}),
+        ([OPEN, read(0, 1)], {NUMBER_TWICE}),
+        ([OPEN, reply(OPEN), READ, reply(READ), READ], {NUMBER_TWICE}),
+        ([OPEN, reply(OPEN), CLOSE, close(2, 1)], {NUMBER_TWICE}),
+        ([OPEN, open_(0, 2)], {TWO_FILES}),
+        ([OPEN, reply(OPEN), read(1, 2**32 - 1), read(2, 2**32 - 1)], {NO_OBJECT}),
+    ],
+)
+def test_what_is_not(log: list[dict[str, Any]], rules: set[str]) -> None:
+    assert set(broken(log)) == rules
+    assert len(broken(log)) == len(rules)
+
+
+@pytest.mark.parametrize(
+    ("guess", "rules"),
+    [
+        (Guess(0, True), ()),
+        (Guess(1, False), ()),
+        (Guess(1, True), ("the answer to an OPEN was taken for one to a READ",)),
+        (Guess(2, True), ("the answer to an OPEN was taken for one to a CLOSE",)),
+        (Guess(3, True), ()),
+    ],
+)
+def test_an_answer_fits_its_request(guess: Guess, rules: tuple[str, ...]) -> None:
+    assert broken([OPEN, reply(OPEN), READ, CLOSE], [guess]) == rules
+
+
+def test_a_line_that_was_not_finished_is_left_out() -> None:
+    assert records(json.dumps(OPEN) + '\n{"event":"re') == [OPEN]
