@@ -36,7 +36,7 @@ class Plan:
     until_fail: bool = False
     tree: str = ""
     without: tuple[str, ...] = ()
-    length: int = 60
+    length: int = 80
     delays: bool = True
     steps: str = ""
     generation: int = GENERATION

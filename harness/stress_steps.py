@@ -53,7 +53,7 @@ _DELAYS_MS, _DELAYED_CALLS, _DELAYED_FUNCTIONS = (1, 5, 20, 80, 300, 800), (1, 4
 _ON_DEMAND, _PREFERENCE = re.compile(r"_*(cachefiles|fscache|ondemand|erofs_fscache)"), 8
 #: How often, among other steps, something is made to wait and is disturbed then; an image is opened by a daemon that
 #: fails, and is looked at afterwards; and a cache is in classic mode.
-_DISTURBED, _LOOKED_AT, _CLASSIC = 0.15, 0.03, 0.03
+_DISTURBED, _LOOKED_AT, _CLASSIC = 0.15, 0.05, 0.05
 #: How many things happen while something waits.
 _DISTURBANCES_EACH = (2, 4)
 #: What a daemon does not answer at once; mostly the first request, which is an OPEN.
@@ -242,7 +242,7 @@ _KINDS: tuple[tuple[Callable[[random.Random], Step], int], ...] = (
     (_at_a_point("umount"), 8),
     (_at_a_point("read"), 14),
     (_at_a_point("fio"), 2),
-    (_daemon, 6),
+    (_daemon, 14),
     (_replacement, 8),
     (_plain("kill"), 1),
     (_plain("stop"), 1),
