@@ -262,12 +262,19 @@ def test_a_sweep_of_a_kernel_that_leaks_says_so(harness: Callable[..., Any]) -> 
         ((), "pass", ""),
         (("classic-mode-null-deref",), "crash", "cachefiles_ondemand_init_object"),
         (("inode-left-in-use",), "fail", "left an image that cannot be mounted"),
+        (("second-anonymous-fd",), "fail", "an OPEN that came twice has two anonymous fds"),
+        (("forged-completion",), "fail", "the answer to an OPEN was taken for one to a READ"),
     ],
 )
 def test_stress_steps_show_a_bug_where_it_is(
     harness: Callable[..., Any], tmp_path: Path, without: tuple[str, ...], outcome: str, says: str
 ) -> None:
-    steps = ["classic", "mount b m0 one", "replace open:1=error:EIO", "visit a m2 one", "replace", "visit b m1 one"]
+    steps = [
+        *("classic", "mount b m0 one", "replace open:1=error:EIO", "visit a m2 one"),
+        *("replace open:1=hold", "visit a m1 one", "until-waiting", "tell command restore"),
+        *("replace read:2=hold", "visit a m1 one", "until-waiting", "guess 0 0 -5"),
+        *("replace", "visit b m1 one"),
+    ]
     (tmp_path / "steps").write_text("\n".join(steps))
     options = [word for name in without for word in ("--without", name)]
     finished = harness("stress", "--steps", str(tmp_path / "steps"), "--runs", "1", *options, "--json")

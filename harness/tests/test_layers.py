@@ -16,7 +16,15 @@ FRONT_DOORS = {"__main__", "cli", "bench_cli", "bisect_cli", "stress_cli", "camp
 PURE = {"kconfig", "figures", "spec", "stats", "klog", "report", "suppressions", "typed_json"} | {
     f"bisect_{part}" for part in ("history", "search", "records", "report", "config")
 }
-PURE |= {"sweep_operations", "sweep_records", "stress_records", "stress_steps", "delta_debugging", "endurance"}
+PURE |= {
+    "sweep_operations",
+    "sweep_records",
+    "stress_records",
+    "stress_steps",
+    "request_rules",
+    "delta_debugging",
+    "endurance",
+}
 #: What people do with results knows nothing of how a guest is run.
 USES_OF_RESULTS = {
     "prove",
