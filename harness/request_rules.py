@@ -13,6 +13,8 @@ from dataclasses import dataclass
 from typing import Any
 
 _REQUESTS = ("open", "read", "close")
+#: How exact the time of a guess is, in seconds: it was read off ``/proc/uptime``.
+_EXACTNESS = 0.02
 
 
 @dataclass(frozen=True)
@@ -22,10 +24,12 @@ class Guess:
     Attributes:
         msg_id: the number.
         taken: the kernel took the answer.
+        until: when that was over, in seconds of the log's clock.
     """
 
     msg_id: int
     taken: bool
+    until: float
 
 
 def records(log: str) -> list[dict[str, Any]]:
@@ -85,6 +89,12 @@ def _misfits(log: Sequence[dict[str, Any]], guesses: Sequence[Guess]) -> Iterato
     """A copen fits an OPEN, and one that was read (commit a26dc49df37e)."""
     kinds = {record["msg_id"]: record["event"] for record in log if record["event"] in _REQUESTS}
     for guess in guesses:
-        # Of a number that is not in the log nothing is known: the daemon may have died before it wrote the line.
-        if guess.taken and kinds.get(guess.msg_id, "open") != "open":
+        if not guess.taken:
+            continue
+        if guess.msg_id not in kinds:
+            # A daemon does one thing at a time: by its next line, whatever it had read is in the log. It may have died
+            # before it wrote the line.
+            if any(record["t"] > guess.until + _EXACTNESS for record in log):
+                yield "an answer was taken to a request that nobody had read"
+        elif kinds[guess.msg_id] != "open":
             yield f"the answer to an OPEN was taken for one to a {kinds[guess.msg_id].upper()}"

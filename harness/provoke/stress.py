@@ -81,7 +81,8 @@ guess() {
     number_of_last=$(sed -n 's/.*"msg_id":\\([0-9]*\\).*/\\1/p' /run/stress-$number.log | tail -n 1)
     guessed=$((${number_of_last:-0} + $1))
     while [ $guessed -le $((${number_of_last:-0} + $2)) ]; do
-        later sh -c 'echo $1 $(fail-nth 0 borrow $2 /dev/cachefiles , inject , write "copen $1,$3") >>$4' guess \\
+        later sh -c 'said=$(fail-nth 0 borrow $2 /dev/cachefiles , inject , write "copen $1,$3")
+            echo $1 $(cut -d " " -f 1 /proc/uptime) $said >>$4' guess \\
             $guessed "$(cat $pid)" $3 /run/stress-$number.guesses
         guessed=$((guessed + 1))
     done
@@ -288,9 +289,13 @@ def _by_daemon(guest: Guest, ending: str) -> dict[int, str]:
 
 
 def _guesses(text: str) -> list[Guess]:
-    """What ``guess`` noted: a number and what became of it, one a line."""
-    noted = (line.split(maxsplit=1) for line in text.splitlines())
-    return [Guess(int(words[0]), json.loads(words[1])["errno"] == 0) for words in noted if len(words) > 1]
+    """What ``guess`` noted, one a line: a number, when that was, and what became of it, if anything did."""
+    noted = (line.split(maxsplit=2) for line in text.splitlines())
+    return [
+        Guess(int(words[0]), json.loads(words[2])["errno"] == 0, float(words[1]))
+        for words in noted
+        if len(words) == 3
+    ]
 
 
 def _images() -> str:

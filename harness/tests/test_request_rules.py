@@ -74,15 +74,19 @@ def test_what_is_not(log: list[dict[str, Any]], rules: set[str]) -> None:
 @pytest.mark.parametrize(
     ("guess", "rules"),
     [
-        (Guess(0, True), ()),
-        (Guess(1, False), ()),
-        (Guess(1, True), ("the answer to an OPEN was taken for one to a READ",)),
-        (Guess(2, True), ("the answer to an OPEN was taken for one to a CLOSE",)),
-        (Guess(3, True), ()),
+        (Guess(0, True, 1.0), ()),
+        (Guess(1, False, 1.0), ()),
+        (Guess(1, True, 1.0), ("the answer to an OPEN was taken for one to a READ",)),
+        (Guess(2, True, 1.0), ("the answer to an OPEN was taken for one to a CLOSE",)),
+        (Guess(3, False, 1.0), ()),
+        (Guess(3, True, 1.0), ("an answer was taken to a request that nobody had read",)),
+        # The daemon was not seen after it: it may have read the request and died.
+        (Guess(3, True, 2.0), ()),
     ],
 )
 def test_an_answer_fits_its_request(guess: Guess, rules: tuple[str, ...]) -> None:
-    assert broken([OPEN, reply(OPEN), READ, CLOSE], [guess]) == rules
+    log = [OPEN, reply(OPEN), READ, CLOSE, {"event": "control"}]
+    assert broken([{**record, "t": 2.0} for record in log], [guess]) == rules
 
 
 def test_a_line_that_was_not_finished_is_left_out() -> None:
