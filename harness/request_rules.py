@@ -92,8 +92,7 @@ def _misfits(log: Sequence[dict[str, Any]], guesses: Sequence[Guess]) -> Iterato
         if not guess.taken:
             continue
         if guess.msg_id not in kinds:
-            # A daemon does one thing at a time: by its next line, whatever it had read is in the log. It may have died
-            # before it wrote the line.
+            # A daemon does one thing at a time: whatever it had read is in the log by its next line, if there is one.
             if any(record["t"] > guess.until + _EXACTNESS for record in log):
                 yield "an answer was taken to a request that nobody had read"
         elif kinds[guess.msg_id] != "open":
