@@ -1,0 +1,191 @@
+# SPDX-License-Identifier: GPL-2.0-only
+#
+# What the steps of a stress run do in a guest (busybox sh). harness/provoke/stress.py puts before it:
+#   within, no_rows, rows             from harness/provoke/fscache_state.py
+#   points, images, names, domains    where to mount; the daemon's options; the images; the domains that are made before
+#   each, settling, dying, coming     seconds: of a step's background work; for what nothing holds back any more; for a
+#                                     killed process; for what the last steps began
+# and the steps behind it, then "finish". Of what is printed, lines that begin with step, refused, left, stuck and did
+# count.
+
+pid=/run/stress.pid number=0 control=/run/none
+delays=/sys/kernel/debug/lab_delay trap=/cache/cache/trap reads=0
+later() { timeout -s KILL $each "$@" >/dev/null 2>&1 </dev/null & }
+lives() { [ -s $pid ] && kill -0 "$(cat $pid)" 2>/dev/null; }
+tell() { later ondemand-daemon --tell $control --timeout 5 "$@"; }
+begin_daemon() {
+    ! lives || return 0
+    number=$((number + 1)) control=/run/stress-$((number + 1)).control
+    timeout -s KILL 10 ondemand-daemon --dir /cache --log /run/stress-$number.log --control $control \
+        --pid-file $pid --wait-device 5 --background $images "$@" >/dev/null
+}
+# The steps' domains: to make the folders of a volume takes seconds.
+make_volumes() {
+    begin_daemon
+    for domain in $domains; do mount $(mount_options a m0 $domain) && umount /m0; done
+    kill_daemon
+} >/dev/null 2>&1
+daemon() {
+    rules=
+    for rule; do rules="$rules --on $rule"; done
+    begin_daemon $rules
+}
+end_daemon() { kill_readers; nobody_waits_for_nothing; kill_daemon; }
+gone() { ! lives; }
+# Until it is gone it would pass for one that need not be replaced.
+kill_daemon() { gone || { kill -KILL "$(cat $pid)" && within $dying gone; }; }
+ask() { timeout -s KILL 5 ondemand-daemon --tell $control "$@" >/dev/null 2>&1; }
+# Looking through 256 folders of each volume takes seconds; files are at the same place each time.
+cull() {
+    [ -s /run/objects ] || find /cache/cache -name 'D*' >/run/objects 2>/dev/null
+    for object in $(head -n 8 /run/objects); do ask cull ${object#/cache/}; done
+}
+# A mount point among the cache's folders cannot be culled, and counts as an error of the disk: the cache is dead.
+io_error() { mkdir -p $trap; mountpoint -q $trap || mount -t tmpfs none $trap; tell cull ${trap#/cache/}; }
+fill() { set -- $(stat -f -c '%S %a' /cache); fallocate -l $(($1 * $2 / 100 * 98)) /cache/ballast; }
+mount_options() { echo "-t erofs -o fsid=$1${3:+,domain_id=$3} none /$2"; }
+visit() {
+    reads=$((reads + 1))
+    later sh -c "mount $(mount_options "$@") && dd if=/$2/data of=/run/read-$reads bs=64k; umount /$2"
+}
+# Numbers near that of the last request, said by somebody who shares the device with the daemon.
+guess() {
+    number_of_last=$(sed -n 's/.*"msg_id":\([0-9]*\).*/\1/p' /run/stress-$number.log | tail -n 1)
+    guessed=$((${number_of_last:-0} + $1))
+    while [ $guessed -le $((${number_of_last:-0} + $2)) ]; do
+        later sh -c 'said=$(fail-nth 0 borrow $2 /dev/cachefiles , inject , write "copen $1,$3")
+            echo $1 $(cut -d " " -f 1 /proc/uptime) $said >>$4' guess \
+            $guessed "$(cat $pid)" $3 /run/stress-$number.guesses
+        guessed=$((guessed + 1))
+    done
+}
+# Who withdraws a cache spins until these are through (fs/cachefiles/cache.c, cachefiles_withdraw_volumes()); without
+# preemption a sleep there, where the kernel has none, hangs the machine.
+delay() {
+    case $1 in
+    cachefiles_free_volume | fscache_free_volume | __fscache_begin_volume_access) how=spin ;;
+    *) how=sleep ;;
+    esac
+    echo "function=$1 ms=$2 times=$3 how=$how" >$delays/add
+}
+step() {
+    echo "step $(cut -d ' ' -f 1 /proc/uptime) $*"
+    word=$1
+    shift
+    case $word in
+    daemon) daemon "$@" ;;
+    replace) end_daemon; daemon "$@" ;;
+    classic) end_daemon; begin_daemon --mode classic ;;
+    look-at) take_down; look_at $1 ;;
+    kill) kill_daemon ;;
+    kill-readers) kill_readers ;;
+    stop) tell exit ;;
+    tell) tell "$@" ;;
+    guess) guess "$@" ;;
+    visit) visit "$@" ;;
+    mount) later mount $(mount_options "$@") ;;
+    umount) later umount /$1 ;;
+    read) reads=$((reads + 1)); later dd if=/$1/data of=/run/read-$reads bs=64k ;;
+    fio) later fio --name=r --filename=/$1/data --readonly --rw=randread --bs=4k --time_based --runtime=2 ;;
+    drop-caches) later sh -c 'echo 3 >/proc/sys/vm/drop_caches' ;;
+    cull) cull & ;;
+    io-error) io_error ;;
+    fill) fill ;;
+    empty) rm -f /cache/ballast ;;
+    pressure) later stress-ng --vm 1 --vm-bytes 40% --timeout 2 ;;
+    no-delays) echo all >$delays/remove ;;
+    delay) delay "$@" ;;
+    until-waiting) within 3 somebody_waits || { echo 'nobody waits' >&2; false; } ;;
+    pause) usleep $(($1 * 1000)) ;;
+    esac 2>/run/said || echo "refused $word: $(cat /run/said)"
+}
+nothing_mounted() {
+    for point in $points; do umount /$point 2>/dev/null; done
+    ! grep -q ' erofs ' /proc/mounts
+}
+in_state_d() { grep -ls '^State:.D' /proc/[0-9]*/status | sed 's|/status||'; }
+alive() { grep -qs '^State:.[^Z]' /proc/$1/status; }
+all_gone() { for one; do ! alive $one || return; done; }
+# Whoever waits for a daemon's data can be killed, whatever the daemon does. A zombie is gone.
+kill_readers() {
+    set -- $(pidof dd fio)
+    [ $# = 0 ] || kill -KILL "$@"
+    within $dying all_gone "$@" || for one; do
+        ! alive $one || echo "left a reader that was killed: $(named /proc/$one)"
+    done
+} 2>/dev/null
+# Who works on images and sleeps where no signal reaches it.
+waiting() {
+    for one in $(pidof mount umount dd fio); do ! grep -qs '^State:.D' /proc/$one/status || echo /proc/$one; done
+}
+nobody_waits() { [ -z "$(waiting)" ]; }
+somebody_waits() { ! nobody_waits; }
+# A process, and the innermost function of the modules under test that it is in.
+named() {
+    ours='_*\(cachefiles\|fscache\|netfs\|z*_*erofs\)[a-z0-9_]*'
+    inside=$(sed -n "s/^[^]]*\] \($ours\)+.*/\1/p" $1/stack | head -n 1)
+    echo "$(cat $1/comm)${inside:+ in $inside}"
+}
+# Whatever the daemon has held back, refused to read, or kept open comes now.
+oblige() {
+    lives || return
+    answered=$((answered + 1))
+    [ $((answered % 20)) != 1 ] || for words in 'close-fd all' 'command restore'; do ask $words; done
+    for words in resume 'release all'; do ask $words; done
+}
+obliged() { nobody_waits || { oblige; nobody_waits; }; }
+# Whatever happened before, with a daemon as it should be each image can be mounted and read.
+look_at() {
+    begin_daemon || { echo 'left a cache that cannot be used again'; return; }
+    for image; do
+        if timeout -s KILL $each mount $(mount_options $image m0 one) 2>/run/said; then
+            cmp -s /m0/data /tmp/$image/data || echo 'left an image with wrong data'
+            umount /m0
+        else
+            echo "refused a mount of $image: $(cat /run/said)"
+            echo 'left an image that cannot be mounted'
+        fi
+    done
+    kill_daemon
+}
+# Whether what was read is how some image's data begin.
+right() {
+    for image in $names; do ! cmp -s -n $(stat -c %s $1) $1 /tmp/$image/data || return 0; done
+    return 1
+}
+nobody_waits_for_nothing() {
+    answered=0
+    within $settling obliged || for one in $(waiting); do echo "left waiting for nothing: $(named $one)"; done
+}
+nobody_works() { ! pidof mount umount dd fio >/dev/null; }
+# All that was begun ends, and nothing is left of it.
+take_down() {
+    rm -f /cache/ballast
+    # The last steps come to something, too, if they can: else few steps would show less than many.
+    within $coming nobody_works
+    end_daemon
+    wait
+    kill_daemon
+    within $settling nothing_mounted || grep ' erofs ' /proc/mounts | sed 's/^/left a mount: /'
+    within $settling no_rows $rows || for one in $rows; do
+        tail -n +3 $one | sed "s|^|left a row of ${one##*/}: |"
+    done
+    before=$(in_state_d)
+    if [ "$before" ]; then
+        sleep 3
+        for one in $(in_state_d); do
+            case " $(echo $before) " in *" $one "*) echo "stuck $(named $one)" ;; esac
+        done
+    fi
+    echo all >$delays/remove
+    ! mountpoint -q $trap || umount $trap
+}
+finish() {
+    take_down
+    look_at $names
+    for one in /run/read-*; do [ ! -s $one ] || right $one || echo "left wrong data in $one"; done
+    echo "did reads $(find /run -name 'read-*' -size +0 | wc -l)"
+    for request in open read close; do
+        echo "did requests-$request $(cat /run/stress-*.log 2>/dev/null | grep -c "event.:.$request")"
+    done
+}
