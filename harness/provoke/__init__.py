@@ -29,6 +29,7 @@ from harness.provoke.fscache_state import (
     Volume,
     fscache_state,
     wait_until_no_cookies,
+    wait_until_no_volumes,
 )
 from harness.provoke.parked_fault import ParkedRead
 from harness.provoke.process import Process
@@ -63,4 +64,5 @@ __all__ = [
     "wait_until",
     "wait_until_no_cache",
     "wait_until_no_cookies",
+    "wait_until_no_volumes",
 ]

@@ -245,6 +245,11 @@ def wait_until_no_cookies(guest: Guest, *, timeout: float = 4.0) -> None:
     wait_until(guest, f"! tail -n +3 {_FOLDER}/cookies | grep -q .", timeout=timeout)
 
 
+def wait_until_no_volumes(guest: Guest, *, timeout: float = 4.0) -> None:
+    """Wait until fscache has let go of every volume, which it does after it has let go of the files."""
+    wait_until(guest, f"! tail -n +3 {_FOLDER}/volumes | grep -q .", timeout=timeout)
+
+
 def _rows(file: str, text: str, header: str, pattern: re.Pattern[str]) -> Iterator[tuple[str, ...]]:
     """The columns of each line below the two of the header; empty where there is none."""
     lines = text.split("\n")

@@ -19,7 +19,7 @@ from harness.provoke import (
     mount_scratch,
     wait_until,
     wait_until_no_cache,
-    wait_until_no_cookies,
+    wait_until_no_volumes,
 )
 
 OPEN_DEVICE = ": 3<>/dev/cachefiles"
@@ -57,7 +57,7 @@ def test_a_cache_is_registered_used_and_withdrawn(guest: Guest) -> None:
     ]
     assert used.cookies[0].volume == used.volumes[0].number
     guest.run("umount /m")
-    wait_until_no_cookies(guest)
+    wait_until_no_volumes(guest)
     unused = fscache_state(guest)
     assert (unused.caches, unused.volumes) == ((idle,), ())
 
