@@ -97,6 +97,6 @@ def _misfits(log: Sequence[dict[str, Any]], guesses: Sequence[Guess]) -> Iterato
         if guess.msg_id not in kinds:
             # A daemon does one thing at a time: whatever it had read is in the log by its next line, if there is one.
             if any(record["t"] > guess.until + _EXACTNESS for record in log):
-                yield "an answer was taken to a request that nobody had read"
-        elif kinds[guess.msg_id] != "open":
-            yield f"the answer to an OPEN was taken for one to a {kinds[guess.msg_id].upper()}"
+                yield f"an answer was taken to request {guess.msg_id}, which nobody had read"
+        elif (kind := kinds[guess.msg_id]) != "open":
+            yield f"the answer to an OPEN was taken for one to request {guess.msg_id}, a {kind.upper()}"

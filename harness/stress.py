@@ -100,8 +100,8 @@ def _run(lab: Lab, stress: Stress, steps: _Steps, name: str, which: str, more_fo
                 played = play(case.guest, chosen)
                 case.guest.path_counters.update(played.counts)
                 write_atomically(folder / LOG, "\n".join((*played.log, *played.problems)) + "\n")
-                for daemon, log in played.daemons.items():
-                    write_atomically(folder / f"daemon-{daemon}.log", log)
+                for file, log in played.daemons.items():
+                    write_atomically(folder / file, log)
                 assert not played.problems, "; ".join(played.problems)
             except Exception as error:
                 trouble = error

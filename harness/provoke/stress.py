@@ -48,13 +48,13 @@ class Played:
         problems: what was left in the end, one sentence each.
         counts: what the steps came to: reads that got data, requests that daemons got, by their kinds, and guessed
             answers that the kernel took.
-        daemons: the daemons' logs, by their numbers from 1 on.
+        daemons: what each daemon saw and said, in their order, by the names of files for them.
     """
 
     log: tuple[str, ...]
     problems: tuple[str, ...]
     counts: Mapping[str, int] = field(default_factory=dict)
-    daemons: Mapping[int, str] = field(default_factory=dict)
+    daemons: Mapping[str, str] = field(default_factory=dict)
 
 
 def functions_under_test(guest: Guest, modules: Sequence[str]) -> tuple[str, ...]:
@@ -86,25 +86,36 @@ def play(guest: Guest, steps: Sequence[Step]) -> Played:
     daemons, guesses = _by_daemon(guest, "log"), _by_daemon(guest, "guesses")
     problems = [line for line in lines if line.startswith(("left ", "stuck "))]
     counts = {name: int(count) for _, name, count in (line.split() for line in lines if _COUNT.match(line))}
-    for number, log in daemons.items():
-        guessed = _guesses(guesses.get(number, ""))
-        problems += request_rules.broken(request_rules.records(log), guessed)
-        counts["guesses-taken"] = counts.get("guesses-taken", 0) + sum(guess.taken for guess in guessed)
+    counts["guesses-taken"] = sum(guess.taken for guessed in guesses.values() for guess in _guesses(guessed))
+    problems += _broken_rules(daemons, guesses)
     return Played(
         tuple(line for line in lines if line.startswith(("step ", "refused "))),
         tuple(dict.fromkeys(problems)),
         counts,
-        daemons,
+        {_log_name(number): log for number, log in daemons.items()},
     )
 
 
+def _log_name(number: int) -> str:
+    return f"daemon-{number}.log"
+
+
+def _broken_rules(daemons: Mapping[int, str], guesses: Mapping[int, str]) -> list[str]:
+    """The rules that the kernel broke, and of each the first log that shows it."""
+    found: dict[str, str] = {}
+    for number, log in daemons.items():
+        for rule in request_rules.broken(request_rules.records(log), _guesses(guesses.get(number, ""))):
+            found.setdefault(rule, _log_name(number))
+    return [f"{rule} ({name})" for rule, name in found.items()]
+
+
 def _by_daemon(guest: Guest, ending: str) -> dict[int, str]:
-    """What files ``/run/stress-NUMBER.ENDING`` hold, by their numbers."""
+    """What files ``/run/stress-NUMBER.ENDING`` hold, by their numbers and in their order."""
     output = guest.run(
         f"for one in /run/stress-*.{ending}; do printf '\\37%s\\n' $one; cat $one; done 2>/dev/null; true"
     )
     parts = (part.partition("\n") for part in output.split("\x1f")[1:])
-    return {int(match[1]): text for name, _, text in parts if (match := _OF_DAEMON.search(name))}
+    return dict(sorted((int(match[1]), text) for name, _, text in parts if (match := _OF_DAEMON.search(name))))
 
 
 def _guesses(text: str) -> list[Guess]:

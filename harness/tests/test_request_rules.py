@@ -76,10 +76,10 @@ def test_what_is_not(log: list[dict[str, Any]], rules: set[str]) -> None:
     [
         (Guess(0, True, 1.0), ()),
         (Guess(1, False, 1.0), ()),
-        (Guess(1, True, 1.0), ("the answer to an OPEN was taken for one to a READ",)),
-        (Guess(2, True, 1.0), ("the answer to an OPEN was taken for one to a CLOSE",)),
+        (Guess(1, True, 1.0), ("the answer to an OPEN was taken for one to request 1, a READ",)),
+        (Guess(2, True, 1.0), ("the answer to an OPEN was taken for one to request 2, a CLOSE",)),
         (Guess(3, False, 1.0), ()),
-        (Guess(3, True, 1.0), ("an answer was taken to a request that nobody had read",)),
+        (Guess(3, True, 1.0), ("an answer was taken to request 3, which nobody had read",)),
         # The daemon was not seen after it: it may have read the request and died.
         (Guess(3, True, 2.0), ()),
     ],

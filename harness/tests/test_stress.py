@@ -19,7 +19,7 @@ from harness.errors import UserError
 from harness.judge import write_evidence
 from harness.lab import Lab
 from harness.model import FindingKind, Image, Outcome, Result
-from harness.provoke.stress import functions_under_test, script
+from harness.provoke.stress import functions_under_test, play, script
 from harness.stress import LOG, RECORD, STEPS, Shrinking, Shrunk, Stress, interrupted
 from harness.stress_records import Plan, Progress, document
 from harness.stress_steps import GENERATION, Seed, Step, parse, steps_from
@@ -283,3 +283,24 @@ def test_the_guests_script_is_a_shell_script() -> None:
     text = script(steps_from(Seed(1), (FUNCTION,), 50))
     assert "@" not in text.replace("$@", "")
     subprocess.run(["sh", "-n"], input=text, text=True, check=True)
+
+
+def test_what_daemons_saw_is_held_against_the_rules() -> None:
+    read = '{"t":2.5,"event":"read","msg_id":%d,"object_id":1}\n'
+    open_ = '{"t":2.0,"event":"open","msg_id":0,"object_id":1}\n'
+    replies = {
+        "sh -s": "step 1.00 kill\nleft a mount: none /m1\ndid reads 3\n",
+        ".log": f"\x1f/run/stress-10.log\n{open_}{read % 1}\x1f/run/stress-2.log\n{read % 4}",
+        ".guesses": '\x1f/run/stress-10.guesses\n1 2.60 {"errno":0}\n2 2.60 {"errno":22}\n3 2.60 \n',
+    }
+    guest = mock.Mock()
+    guest.run.side_effect = lambda command, **_: next((text for part, text in replies.items() if part in command), "")
+    played = play(guest, ())
+    assert played.log == ("step 1.00 kill",)
+    assert played.problems == (
+        "left a mount: none /m1",
+        "a READ is of an object that no OPEN came with (daemon-2.log)",
+        "the answer to an OPEN was taken for one to request 1, a READ (daemon-10.log)",
+    )
+    assert played.counts == {"reads": 3, "guesses-taken": 1}
+    assert list(played.daemons.items()) == [("daemon-2.log", read % 4), ("daemon-10.log", open_ + read % 1)]
