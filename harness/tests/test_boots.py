@@ -283,4 +283,4 @@ def test_stress_steps_show_a_bug_where_it_is(
     assert one["outcome"] == outcome
     assert says in one["message"]
     if not without:
-        assert one["path_counters"]["reads"] == 1
+        assert one["path_counters"]["reads"] >= 1
