@@ -71,6 +71,8 @@ await() {
 field() { echo "$line" | sed -n "s/.*\\"$1\\":\\([0-9]*\\).*/\\1/p"; }
 end_mount() {
     while kill -0 $mounting 2>/dev/null; do tell release all; usleep 5000; done
+    # A mount that failed may be gone before it was released. What is held keeps an anonymous fd, and that the volume.
+    tell release all
     wait $mounting && umount /m
 }
 unused_object() {

@@ -126,6 +126,15 @@ class TestOperations:
         checked = subprocess.run(["sh", "-n"], input=script, text=True, capture_output=True, check=False)
         assert (checked.returncode, checked.stderr) == (0, "")
 
+    def test_what_a_daemon_holds_is_released_even_if_the_mount_is_gone(self) -> None:
+        script = fail_nth.script(chosen(("restore",))[0], ())
+        end_mount = script[script.index("end_mount() {") : script.index("unused_object() {")]
+        gone = "tell() { echo $*; }; true & mounting=$!; wait $mounting; umount() { :; }"
+        ended = subprocess.run(
+            ["sh"], input=f"{end_mount}{gone}; end_mount; true", text=True, capture_output=True, check=True
+        )
+        assert ended.stdout == "release all\n"
+
     def test_they_are_chosen_by_name_each_once_and_all_by_none(self) -> None:
         assert [one.name for one in chosen(("cull", "mount", "cull"))] == ["cull", "mount"]
         assert chosen(()) == OPERATIONS
