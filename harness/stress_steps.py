@@ -128,6 +128,10 @@ class Step:
         return " ".join(self.words)
 
 
+#: What makes a step, and how often each is chosen.
+_Choices = tuple[tuple[Callable[[random.Random], Step], int], ...]
+
+
 def steps_from(seed: Seed, functions: Sequence[str], length: int) -> tuple[Step, ...]:
     """The steps of a stress run.
 
@@ -138,7 +142,6 @@ def steps_from(seed: Seed, functions: Sequence[str], length: int) -> tuple[Step,
     """
     chance = random.Random(str(seed))
     functions = sorted(functions)
-    kinds, weights = zip(*_KINDS, strict=True)
     steps = [*_delays(chance, functions), _daemon(chance, obliging=0.5)]
     left = length
     while left > 0:
@@ -151,7 +154,7 @@ def steps_from(seed: Seed, functions: Sequence[str], length: int) -> tuple[Step,
         elif kind < _DISTURBED + _LOOKED_AT + _CLASSIC:
             made = [Step(("classic",)), _mounting("visit")(chance)][:left]
         else:
-            made = [chance.choices(kinds, weights)[0](chance)]
+            made = _some_of(_KINDS, 1, chance)
         for step in made:
             steps.append(step)
             if pause := chance.choice(_PAUSES_MS):
@@ -160,11 +163,15 @@ def steps_from(seed: Seed, functions: Sequence[str], length: int) -> tuple[Step,
     return tuple(steps)
 
 
+def _some_of(choices: _Choices, count: int, chance: random.Random) -> list[Step]:
+    kinds, weights = zip(*choices, strict=True)
+    return [make(chance) for make in chance.choices(kinds, weights, k=count)]
+
+
 def _disturbed(chance: random.Random) -> list[Step]:
     """Something waits for the daemon when something else happens, and something more."""
     waiting = chance.choice((_mounting("visit"), _mounting("mount")))(chance)
-    kinds, weights = zip(*_DISTURBANCES, strict=True)
-    disturbances = [make(chance) for make in chance.choices(kinds, weights, k=chance.randint(*_DISTURBANCES_EACH))]
+    disturbances = _some_of(_DISTURBANCES, chance.randint(*_DISTURBANCES_EACH), chance)
     return [Step(("replace", chance.choice(_UNANSWERED))), waiting, Step(("until-waiting",)), *disturbances]
 
 
@@ -217,7 +224,7 @@ def _plain(*words: str) -> Callable[[random.Random], Step]:
 
 
 #: What may happen while something waits, and how often.
-_DISTURBANCES: tuple[tuple[Callable[[random.Random], Step], int], ...] = (
+_DISTURBANCES: _Choices = (
     (_plain("io-error"), 2),
     (_plain("kill"), 2),
     (_plain("stop"), 2),
@@ -236,7 +243,7 @@ _DISTURBANCES: tuple[tuple[Callable[[random.Random], Step], int], ...] = (
 )
 
 #: What steps there are, and how often.
-_KINDS: tuple[tuple[Callable[[random.Random], Step], int], ...] = (
+_KINDS: _Choices = (
     (_mounting("visit"), 24),
     (_mounting("mount"), 12),
     (_at_a_point("umount"), 8),

@@ -13,7 +13,6 @@ from harness.provoke.cache import (
     mount_command,
     mount_scratch,
     wait_until,
-    wait_until_no_cache,
 )
 from harness.provoke.daemon import OndemandDaemon
 from harness.provoke.delay import Delay, delay, rendezvous
@@ -28,6 +27,7 @@ from harness.provoke.fscache_state import (
     FscacheState,
     Volume,
     fscache_state,
+    wait_until_no_cache,
     wait_until_no_cookies,
     wait_until_no_volumes,
 )

@@ -107,8 +107,3 @@ def holds_within(guest: Guest, condition: str, *, seconds: float) -> bool:
     """
     script = f"for n in $(seq {seconds * 20:.0f}); do {condition} && exit 0; usleep 50000; done; exit 1"
     return guest.try_run(script, timeout=seconds + 30).status == 0
-
-
-def wait_until_no_cache(guest: Guest, *, timeout: float = 4.0) -> None:
-    """Wait until fscache knows no cache any more: the last daemon's cache is withdrawn completely."""
-    wait_until(guest, "! tail -n +3 /proc/fs/fscache/caches | grep -q .", timeout=timeout)

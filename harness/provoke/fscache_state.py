@@ -240,14 +240,23 @@ def fscache_state(guest: Guest) -> FscacheState:
     return FscacheState(parse_caches(caches), parse_volumes(volumes), parse_cookies(cookies), parse_stats(stats))
 
 
+def wait_until_no_cache(guest: Guest, *, timeout: float = 4.0) -> None:
+    """Wait until fscache knows no cache any more: the last daemon's cache is withdrawn completely."""
+    _wait_until_no_rows(guest, "caches", timeout)
+
+
 def wait_until_no_cookies(guest: Guest, *, timeout: float = 4.0) -> None:
     """Wait until fscache has let go of every file: what umount(8) has left to workers is done."""
-    wait_until(guest, f"! tail -n +3 {_FOLDER}/cookies | grep -q .", timeout=timeout)
+    _wait_until_no_rows(guest, "cookies", timeout)
 
 
 def wait_until_no_volumes(guest: Guest, *, timeout: float = 4.0) -> None:
     """Wait until fscache has let go of every volume, which it does after it has let go of the files."""
-    wait_until(guest, f"! tail -n +3 {_FOLDER}/volumes | grep -q .", timeout=timeout)
+    _wait_until_no_rows(guest, "volumes", timeout)
+
+
+def _wait_until_no_rows(guest: Guest, file: str, timeout: float) -> None:
+    wait_until(guest, f"! tail -n +3 {_FOLDER}/{file} | grep -q .", timeout=timeout)
 
 
 def _rows(file: str, text: str, header: str, pattern: re.Pattern[str]) -> Iterator[tuple[str, ...]]:

@@ -83,10 +83,11 @@ def play(guest: Guest, steps: Sequence[Step]) -> Played:
     guest.run(f"set -e\n{_images()}mkdir -p " + " ".join(f"/{point}" for point in POINTS))
     output = guest.run("sh -s", timeout=_ALL_SECONDS, stdin=script(steps).encode())
     lines = output.splitlines()
-    daemons, guesses = _by_daemon(guest, "log"), _by_daemon(guest, "guesses")
+    daemons = _by_daemon(guest, "log")
+    guesses = {number: _guesses(noted) for number, noted in _by_daemon(guest, "guesses").items()}
     problems = [line for line in lines if line.startswith(("left ", "stuck "))]
     counts = {name: int(count) for _, name, count in (line.split() for line in lines if _COUNT.match(line))}
-    counts["guesses-taken"] = sum(guess.taken for guessed in guesses.values() for guess in _guesses(guessed))
+    counts["guesses-taken"] = sum(guess.taken for guessed in guesses.values() for guess in guessed)
     problems += _broken_rules(daemons, guesses)
     return Played(
         tuple(line for line in lines if line.startswith(("step ", "refused "))),
@@ -100,11 +101,11 @@ def _log_name(number: int) -> str:
     return f"daemon-{number}.log"
 
 
-def _broken_rules(daemons: Mapping[int, str], guesses: Mapping[int, str]) -> list[str]:
+def _broken_rules(daemons: Mapping[int, str], guesses: Mapping[int, list[Guess]]) -> list[str]:
     """The rules that the kernel broke, and of each the first log that shows it."""
     found: dict[str, str] = {}
     for number, log in daemons.items():
-        for rule in request_rules.broken(request_rules.records(log), _guesses(guesses.get(number, ""))):
+        for rule in request_rules.broken(request_rules.records(log), guesses.get(number, ())):
             found.setdefault(rule, _log_name(number))
     return [f"{rule} ({name})" for rule, name in found.items()]
 
