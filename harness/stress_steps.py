@@ -294,6 +294,7 @@ _WORDS = {
         "empty",
         "pressure",
         "no-delays",
+        "until-done",
         "until-waiting",
     ),
     (0, 0),

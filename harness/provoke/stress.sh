@@ -8,9 +8,9 @@
 # and the steps behind it, then "finish". Of what is printed, lines that begin with step, refused, left, stuck and did
 # count.
 
-pid=/run/stress.pid number=0 control=/run/none
+pid=/run/stress.pid number=0 control=/run/none begun=
 delays=/sys/kernel/debug/lab_delay trap=/cache/cache/trap reads=0
-later() { timeout -s KILL $each "$@" >/dev/null 2>&1 </dev/null & }
+later() { timeout -s KILL $each "$@" >/dev/null 2>&1 </dev/null & begun="$begun $!"; }
 lives() { [ -s $pid ] && kill -0 "$(cat $pid)" 2>/dev/null; }
 tell() { later ondemand-daemon --tell $control --timeout 5 "$@"; }
 begin_daemon() {
@@ -88,14 +88,15 @@ step() {
     read) reads=$((reads + 1)); later dd if=/$1/data of=/run/read-$reads bs=64k ;;
     fio) later fio --name=r --filename=/$1/data --readonly --rw=randread --bs=4k --time_based --runtime=2 ;;
     drop-caches) later sh -c 'echo 3 >/proc/sys/vm/drop_caches' ;;
-    cull) cull & ;;
+    cull) cull & begun="$begun $!" ;;
     io-error) io_error ;;
     fill) fill ;;
     empty) rm -f /cache/ballast ;;
     pressure) later stress-ng --vm 1 --vm-bytes 40% --timeout 2 ;;
     no-delays) echo all >$delays/remove ;;
     delay) delay "$@" ;;
-    until-waiting) within 3 somebody_waits || { echo 'nobody waits' >&2; false; } ;;
+    until-done) within $coming all_gone $begun || { echo 'something goes on' >&2; false; } ;;
+    until-waiting) { within $coming kept_or_gone && kept_waiting; } || { echo 'nobody waits' >&2; false; } ;;
     pause) usleep $(($1 * 1000)) ;;
     esac 2>/run/said || echo "refused $word: $(cat /run/said)"
 }
@@ -119,7 +120,9 @@ waiting() {
     for one in $(pidof mount umount dd fio); do ! grep -qs '^State:.D' /proc/$one/status || echo /proc/$one; done
 }
 nobody_waits() { [ -z "$(waiting)" ]; }
-somebody_waits() { ! nobody_waits; }
+# For the daemon, that is: what a delay does to a function, or a disk, looks the same from outside.
+kept_waiting() { grep -qs -e '"action":"hold"' -e '"action":"stop"' /run/stress-$number.log && ! nobody_waits; }
+kept_or_gone() { kept_waiting || all_gone ${begun##* }; }
 # A process, and the innermost function of the modules under test that it is in.
 named() {
     ours='_*\(cachefiles\|fscache\|netfs\|z*_*erofs\)[a-z0-9_]*'

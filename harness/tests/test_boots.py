@@ -270,10 +270,13 @@ def test_stress_steps_show_a_bug_where_it_is(
     harness: Callable[..., Any], tmp_path: Path, without: tuple[str, ...], outcome: str, says: str
 ) -> None:
     steps = [
-        *("classic", "mount b m0 one", "replace open:1=error:EIO", "visit a m2 one"),
-        *("replace open:1=hold", "visit a m1 one", "until-waiting", "tell command restore"),
-        *("replace read:1=hold", "visit a m1 one", "until-waiting", "guess 0 0 -5"),
-        *("replace", "visit b m1 one"),
+        # Whoever mounts sleeps here before the daemon hears of it: this must not pass for waiting for the daemon.
+        "delay erofs_fc_get_tree 500 9",
+        *("daemon", "visit b m0 one", "until-done"),
+        *("classic", "mount b m0 one", "until-done"),
+        *("replace open:1=error:EIO", "mount a m1 one", "until-done"),
+        *("replace open:1=hold", "mount c m2 one", "until-waiting", "tell command restore"),
+        *("replace read:1=hold", "mount d m3 one", "until-waiting", "guess 0 0 -5"),
     ]
     (tmp_path / "steps").write_text("\n".join(steps))
     options = [word for name in without for word in ("--without", name)]
