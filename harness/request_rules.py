@@ -13,6 +13,9 @@ from dataclasses import dataclass
 from typing import Any
 
 _REQUESTS = ("open", "read", "close")
+#: Reads of the device in a row that gave nothing though poll(2) had announced something. The kernel may know better
+#: only when the first of them has begun to open the object anew (fs/cachefiles/ondemand.c).
+_TOO_MANY_EMPTY_READS = 100
 #: How exact the time of a guess is, in seconds: it was read off ``/proc/uptime``.
 _EXACTNESS = 0.02
 
@@ -37,14 +40,18 @@ def records(log: str) -> list[dict[str, Any]]:
     return [json.loads(line) for line in log.splitlines(keepends=True) if line.endswith("\n")]
 
 
-def broken(log: Sequence[dict[str, Any]], guesses: Sequence[Guess] = ()) -> tuple[str, ...]:
+def broken(log: Sequence[dict[str, Any]], guesses: Sequence[Guess] = (), complete: bool = True) -> tuple[str, ...]:
     """The rules that the kernel broke, one sentence each.
 
     Args:
         log: of one daemon, from the beginning: a cache has no other while it is bound.
         guesses: answers that somebody else gave meanwhile.
+        complete: nobody else read requests meanwhile.
     """
-    found = (*_numbers_used_twice(log), *_second_files(log), *_reads_of_nothing(log), *_misfits(log, guesses))
+    found = [*_numbers_used_twice(log), *_second_files(log), *_announced_for_nothing(log)]
+    found += [*_misfits(log, guesses)]
+    if complete:
+        found += [*_reads_of_nothing(log), *_answers_to_nobody(log, guesses)]
     return tuple(dict.fromkeys(found))
 
 
@@ -88,15 +95,29 @@ def _reads_of_nothing(log: Sequence[dict[str, Any]]) -> Iterator[str]:
             yield "a READ is of an object that no OPEN came with"
 
 
+def _announced_for_nothing(log: Sequence[dict[str, Any]]) -> Iterator[str]:
+    """poll(2) announces requests that can be read, not those that wait for an answer (commit b817e22b2e91)."""
+    if any(record["event"] == "empty-read" and record["in_a_row"] >= _TOO_MANY_EMPTY_READS for record in log):
+        yield f"poll() said POLLIN {_TOO_MANY_EMPTY_READS} times in a row, and there was nothing to read"
+
+
 def _misfits(log: Sequence[dict[str, Any]], guesses: Sequence[Guess]) -> Iterator[str]:
-    """A copen fits an OPEN, and one that was read (commit a26dc49df37e)."""
-    kinds = {record["msg_id"]: record["event"] for record in log if record["event"] in _REQUESTS}
+    """A copen fits an OPEN (commit a26dc49df37e)."""
+    kinds = _kinds(log)
     for guess in guesses:
-        if not guess.taken:
-            continue
-        if guess.msg_id not in kinds:
-            # A daemon does one thing at a time: whatever it had read is in the log by its next line, if there is one.
-            if any(record["t"] > guess.until + _EXACTNESS for record in log):
-                yield f"an answer was taken to request {guess.msg_id}, which nobody had read"
-        elif (kind := kinds[guess.msg_id]) != "open":
+        if guess.taken and (kind := kinds.get(guess.msg_id, "open")) != "open":
             yield f"the answer to an OPEN was taken for one to request {guess.msg_id}, a {kind.upper()}"
+
+
+def _answers_to_nobody(log: Sequence[dict[str, Any]], guesses: Sequence[Guess]) -> Iterator[str]:
+    """An answer fits a request that was read (commit a26dc49df37e)."""
+    kinds = _kinds(log)
+    for guess in guesses:
+        # A daemon does one thing at a time: whatever it had read is in the log by its next line, if there is one.
+        seen_since = any(record["t"] > guess.until + _EXACTNESS for record in log)
+        if guess.taken and guess.msg_id not in kinds and seen_since:
+            yield f"an answer was taken to request {guess.msg_id}, which nobody had read"
+
+
+def _kinds(log: Sequence[dict[str, Any]]) -> dict[int, str]:
+    return {record["msg_id"]: record["event"] for record in log if record["event"] in _REQUESTS}

@@ -79,7 +79,8 @@ def run_steps(lab: Lab, stress: Stress, steps: Sequence[Step], name: str, more_f
         steps: what to do.
         name: of the evidence folder.
     """
-    which = f"--steps {shlex.quote(str(lab.folder / name / STEPS))}"
+    file = (lab.folder / name / STEPS).relative_to(lab.settings.project)
+    which = f"--steps {shlex.quote(str(file))}"
     return _run(lab, stress, lambda _: tuple(steps), name, which, more_follow)
 
 

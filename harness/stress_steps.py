@@ -14,7 +14,7 @@ from dataclasses import dataclass
 from harness.errors import UserError
 
 #: Changes whenever the same number gives other steps.
-GENERATION = 4
+GENERATION = 5
 IMAGES = tuple("abcdefghij")
 POINTS = ("m0", "m1", "m2", "m3")
 DOMAINS = ("one", "two")
@@ -42,6 +42,7 @@ _RULES: tuple[tuple[str, ...], ...] = (
     ("read:{}=close-fd-first",),
     ("open:{}=close-fd",),
     ("open:{}=close-fd-first",),
+    ("open=fill",),
     ("close=ignore",),
     ("read:{}=close-device",),
     ("open:{}=stop",),
@@ -52,8 +53,10 @@ _DELAYS_MS, _DELAYED_CALLS, _DELAYED_FUNCTIONS = (1, 5, 20, 80, 300, 800), (1, 4
 #: The functions that on-demand images go through are delayed so many times as often as the others.
 _ON_DEMAND, _PREFERENCE = re.compile(r"_*(cachefiles|fscache|ondemand|erofs_fscache)"), 8
 #: How often, among other steps, something is made to wait and is disturbed then; an image is opened by a daemon that
-#: fails, and is looked at afterwards; and a cache is in classic mode.
-_DISTURBED, _LOOKED_AT, _CLASSIC = 0.15, 0.05, 0.05
+#: fails, and is looked at afterwards; a cache is in classic mode; and something happens in the middle of a read(2).
+_DISTURBED, _LOOKED_AT, _CLASSIC, _PARKED = 0.15, 0.05, 0.05, 0.05
+#: How often it is disturbed when it waits already.
+_UNTIL_WAITING = 0.6
 #: How many things happen while something waits.
 _DISTURBANCES_EACH = (2, 4)
 #: What a daemon does not answer at once; mostly the first request, which is an OPEN.
@@ -75,6 +78,8 @@ _FAILING = (
     "read:1=error:EIO",
     "read:1=kill",
 )
+#: How often it is an OPEN that is being read; and after what a daemon stops to read, if it is a READ.
+_PARKED_OPEN, _STOPPING = 0.5, ("read:1=stop", "read:2=stop", "read:4=stop")
 #: Numbers of requests that are guessed: the first one, counted from the one that the daemon got last, and how many
 #: follow; and the sizes that are told: an error, or more than any image has.
 _FIRST_GUESS, _MORE_GUESSES, _GUESSED_SIZES = (-3, 1), (0, 3), ("-5", "4194304")
@@ -84,7 +89,7 @@ _PAUSES_MS = (0, 5, 20, 80, 300, 1000)
 
 @dataclass(frozen=True)
 class Seed:
-    """What steps are made from: ``4-4711`` for number 4711 of generation 4.
+    """What steps are made from: ``5-4711`` for number 4711 of generation 5.
 
     Attributes:
         number: any number from 0 on.
@@ -152,7 +157,9 @@ def steps_from(seed: Seed, functions: Sequence[str], length: int) -> tuple[Step,
         elif kind < _DISTURBED + _LOOKED_AT:
             made = _looked_at(chance)[:left]
         elif kind < _DISTURBED + _LOOKED_AT + _CLASSIC:
-            made = [Step(("classic",)), _mounting("visit")(chance)][:left]
+            made = [Step(("classic",)), _mounting("visit")(chance), Step(("until-done",))][:left]
+        elif kind < _DISTURBED + _LOOKED_AT + _CLASSIC + _PARKED:
+            made = _parked(chance)[:left]
         else:
             made = _some_of(_KINDS, 1, chance)
         for step in made:
@@ -171,15 +178,28 @@ def _some_of(choices: _Choices, count: int, chance: random.Random) -> list[Step]
 def _disturbed(chance: random.Random) -> list[Step]:
     """Something waits for the daemon when something else happens, and something more."""
     waiting = chance.choice((_mounting("visit"), _mounting("mount")))(chance)
+    # Else it is disturbed on its way to the daemon.
+    until = [Step(("until-waiting",))] if chance.random() < _UNTIL_WAITING else []
     disturbances = _some_of(_DISTURBANCES, chance.randint(*_DISTURBANCES_EACH), chance)
-    return [Step(("replace", chance.choice(_UNANSWERED))), waiting, Step(("until-waiting",)), *disturbances]
+    return [Step(("replace", chance.choice(_UNANSWERED))), waiting, *until, *disturbances]
+
+
+def _parked(chance: random.Random) -> list[Step]:
+    """A thread of a daemon is in the middle of reading a request when other things happen, to that request maybe."""
+    waiting = chance.choice((_mounting("visit"), _mounting("mount")))(chance)
+    if chance.random() < _PARKED_OPEN:
+        before = [Step(("replace",)), Step(("stop-reading",)), waiting]
+    else:
+        before = [Step(("replace", chance.choice(_STOPPING))), waiting, Step(("until-waiting",))]
+    disturbances = _some_of(_WHEN_PARKED, chance.randint(*_DISTURBANCES_EACH), chance)
+    return [*before, Step(("park",)), *disturbances, Step(("unpark",))]
 
 
 def _looked_at(chance: random.Random) -> list[Step]:
     """An image that was fine, and of which a daemon then makes a mess, must be fine with the next daemon."""
     look = Step(("look-at", chance.choice(IMAGES)))
     visit = Step(("visit", look.words[1], chance.choice(POINTS), DOMAINS[0]))
-    return [look, Step(("replace", chance.choice(_FAILING))), visit, look]
+    return [look, Step(("replace", chance.choice(_FAILING))), visit, Step(("until-done",)), look]
 
 
 def _delays(chance: random.Random, functions: Sequence[str]) -> list[Step]:
@@ -215,6 +235,11 @@ def _guess(chance: random.Random) -> Step:
     return Step(("guess", str(first), str(last), chance.choice(_GUESSED_SIZES)))
 
 
+def _completion(chance: random.Random) -> Step:
+    first = chance.randint(*_FIRST_GUESS)
+    return Step(("complete", str(first), str(first + chance.randint(*_MORE_GUESSES))))
+
+
 def _at_a_point(word: str) -> Callable[[random.Random], Step]:
     return lambda chance: Step((word, chance.choice(POINTS)))
 
@@ -241,6 +266,9 @@ _DISTURBANCES: _Choices = (
     (_at_a_point("umount"), 2),
     (_at_a_point("read"), 2),
 )
+
+#: What may happen while a request is being read, and how often.
+_WHEN_PARKED: _Choices = ((_completion, 12), *_DISTURBANCES)
 
 #: What steps there are, and how often.
 _KINDS: _Choices = (
@@ -280,6 +308,7 @@ _WORDS = {
     "tell": (1, 3),
     "look-at": (1, 1),
     "guess": (3, 3),
+    "complete": (2, 2),
     "pause": (1, 1),
 } | dict.fromkeys(
     (
@@ -287,6 +316,9 @@ _WORDS = {
         "kill",
         "kill-readers",
         "stop",
+        "stop-reading",
+        "park",
+        "unpark",
         "drop-caches",
         "cull",
         "io-error",

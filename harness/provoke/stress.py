@@ -9,7 +9,7 @@ from __future__ import annotations
 import json
 import re
 import shlex
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -88,7 +88,7 @@ def play(guest: Guest, steps: Sequence[Step]) -> Played:
     problems = [line for line in lines if line.startswith(("left ", "stuck "))]
     counts = {name: int(count) for _, name, count in (line.split() for line in lines if _COUNT.match(line))}
     counts["guesses-taken"] = sum(guess.taken for guessed in guesses.values() for guess in guessed)
-    problems += _broken_rules(daemons, guesses)
+    problems += _broken_rules(daemons, guesses, parked=_by_daemon(guest, "parked"))
     return Played(
         tuple(line for line in lines if line.startswith(("step ", "refused "))),
         tuple(dict.fromkeys(problems)),
@@ -101,11 +101,20 @@ def _log_name(number: int) -> str:
     return f"daemon-{number}.log"
 
 
-def _broken_rules(daemons: Mapping[int, str], guesses: Mapping[int, list[Guess]]) -> list[str]:
-    """The rules that the kernel broke, and of each the first log that shows it."""
+def _broken_rules(
+    daemons: Mapping[int, str], guesses: Mapping[int, list[Guess]], parked: Collection[int]
+) -> list[str]:
+    """The rules that the kernel broke, and of each the first log that shows it.
+
+    Args:
+        daemons: their logs.
+        guesses: the answers that were guessed while each was there.
+        parked: the daemons whose device somebody else read, too.
+    """
     found: dict[str, str] = {}
     for number, log in daemons.items():
-        for rule in request_rules.broken(request_rules.records(log), guesses.get(number, ())):
+        records = request_rules.records(log)
+        for rule in request_rules.broken(records, guesses.get(number, ()), complete=number not in parked):
             found.setdefault(rule, _log_name(number))
     return [f"{rule} ({name})" for rule, name in found.items()]
 

@@ -15,6 +15,7 @@ lives() { [ -s $pid ] && kill -0 "$(cat $pid)" 2>/dev/null; }
 tell() { later ondemand-daemon --tell $control --timeout 5 "$@"; }
 begin_daemon() {
     ! lives || return 0
+    end_parked
     number=$((number + 1)) control=/run/stress-$((number + 1)).control
     timeout -s KILL 10 ondemand-daemon --dir /cache --log /run/stress-$number.log --control $control \
         --pid-file $pid --wait-device 5 --background $images "$@" >/dev/null
@@ -30,7 +31,7 @@ daemon() {
     for rule; do rules="$rules --on $rule"; done
     begin_daemon $rules
 }
-end_daemon() { kill_readers; nobody_waits_for_nothing; kill_daemon; }
+end_daemon() { end_parked; kill_readers; nobody_waits_for_nothing; kill_daemon; }
 gone() { ! lives; }
 # Until it is gone it would pass for one that need not be replaced.
 kill_daemon() { gone || { kill -KILL "$(cat $pid)" && within $dying gone; }; }
@@ -59,6 +60,38 @@ guess() {
         guessed=$((guessed + 1))
     done
 }
+# READs are completed by somebody else, and nothing has been written.
+complete() {
+    last=$(sed -n 's/.*"msg_id":\([0-9]*\),"object_id":\([0-9]*\).*/\1 \2/p' /run/stress-$number.log | tail -n 1)
+    completed=$((${last% *} + $1))
+    while [ $completed -le $((${last% *} + $2)) ]; do
+        ask cread ${last#* } $completed
+        completed=$((completed + 1))
+    done
+}
+# Another thread of the daemon reads the device, and the memory that it reads into comes late. It uses files that the
+# daemon is not told of, and keeps the device open.
+readable() { timeout -s KILL 5 ondemand-daemon --tell $control poll 2>/dev/null | grep -q POLLIN; }
+parked() { grep -qs parked /run/stress-$number.parked; }
+anonymous_fds() { ls -l /proc/$(pidof parked-read | cut -d ' ' -f 1)/fd 2>/dev/null | grep -c '\[cachefiles\]'; }
+park() {
+    device=$(ls -l /proc/$(cat $pid)/fd | sed -n 's|.* \([0-9]*\) -> /dev/cachefiles$|\1|p')
+    within 3 readable || { echo 'nothing to read' >&2; return 1; }
+    rm -f /run/stress-$number.parked
+    later sh -c 'exec parked-read $1 $2 >$3' park "$(cat $pid)" $device /run/stress-$number.parked
+    within 3 parked || { echo 'read by somebody else' >&2; return 1; }
+    [ $(anonymous_fds) = 0 ] || echo 'left an anonymous fd that is there before its OPEN was delivered'
+}
+unparked() { grep -qs '"event":"read"' /run/stress-$number.parked; }
+unpark() {
+    set -- $(pidof parked-read)
+    [ $# = 0 ] || { kill -USR1 "$@" && within 3 unparked; }
+}
+end_parked() {
+    set -- $(pidof parked-read)
+    [ $# = 0 ] || kill -KILL "$@"
+    within $dying all_gone "$@"
+}
 # Who withdraws a cache spins until these are through (fs/cachefiles/cache.c, cachefiles_withdraw_volumes()); without
 # preemption a sleep there, where the kernel has none, hangs the machine.
 delay() {
@@ -81,7 +114,11 @@ step() {
     kill-readers) kill_readers ;;
     stop) tell exit ;;
     tell) tell "$@" ;;
+    stop-reading) ask stop ;;
+    park) park ;;
+    unpark) unpark ;;
     guess) guess "$@" ;;
+    complete) complete "$@" ;;
     visit) visit "$@" ;;
     mount) later mount $(mount_options "$@") ;;
     umount) later umount /$1 ;;

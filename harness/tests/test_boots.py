@@ -264,6 +264,15 @@ def test_a_sweep_of_a_kernel_that_leaks_says_so(harness: Callable[..., Any]) -> 
         (("inode-left-in-use",), "fail", "left an image that cannot be mounted"),
         (("second-anonymous-fd",), "fail", "an OPEN that came twice has two anonymous fds (daemon-"),
         (("forged-completion",), "fail", "the answer to an OPEN was taken for one to request 1, a READ (daemon-"),
+        (
+            ("endless-pollin",),
+            "fail",
+            "poll() said POLLIN 100 times in a row, and there was nothing to read (daemon-",
+        ),
+        (("early-anonymous-fd",), "fail", "an anonymous fd that is there before its OPEN was delivered"),
+        (("request-use-after-free",), "crash", "use-after-free Read in cachefiles_ondemand_daemon_read"),
+        (("write-position",), "fail", "left an image that cannot be mounted"),
+        (("closed-fd-open", "endless-reopening"), "fail", "a READ is of an object that no OPEN came with (daemon-"),
     ],
 )
 def test_stress_steps_show_a_bug_where_it_is(
@@ -272,9 +281,12 @@ def test_stress_steps_show_a_bug_where_it_is(
     steps = [
         # Whoever mounts sleeps here before the daemon hears of it: this must not pass for waiting for the daemon.
         "delay erofs_fc_get_tree 500 9",
-        *("daemon", "visit b m0 one", "until-done"),
+        *("daemon", "visit b m0 one", "until-done", "replace open=fill", "visit e m0 one", "until-done"),
         *("classic", "mount b m0 one", "until-done"),
         *("replace open:1=error:EIO", "mount a m1 one", "until-done"),
+        *("replace", "stop-reading", "mount g m0 one", "park", "unpark"),
+        *("replace read:1=stop", "mount h m1 one", "until-waiting", "park", "complete 1 1", "unpark"),
+        *("replace open:1=close-fd-first", "mount f m1 one", "until-done"),
         *("replace open:1=hold", "mount c m2 one", "until-waiting", "tell command restore"),
         *("replace read:1=hold", "mount d m3 one", "until-waiting", "guess 0 0 -5"),
     ]
@@ -286,4 +298,4 @@ def test_stress_steps_show_a_bug_where_it_is(
     assert one["outcome"] == outcome
     assert says in one["message"]
     if not without:
-        assert one["path_counters"]["reads"] == 1
+        assert one["path_counters"]["reads"] == 2

@@ -12,6 +12,7 @@ from harness.request_rules import Guess, broken, records
 
 NUMBER_TWICE = "a request has the number of an earlier one"
 TWO_FILES = "an OPEN that came twice has two anonymous fds"
+NOTHING = "poll() said POLLIN 100 times in a row, and there was nothing to read"
 NO_OBJECT = "a READ is of an object that no OPEN came with"
 
 
@@ -49,6 +50,8 @@ OPEN, READ, CLOSE = open_(0, 1), read(1, 1), close(2, 1)
         # The same OPEN again, the file of the first being closed; and the READ of an object that was opened anew.
         [OPEN, closed(1), open_(0, 2), reply(open_(0, 2))],
         [OPEN, reply(OPEN), READ, closed(1), open_(3, 2), reply(open_(3, 2)), read(1, 2)],
+        # That an object has to be opened anew is found out by the read of its READ.
+        [OPEN, reply(OPEN), READ, closed(1), {"event": "empty-read", "in_a_row": 1}, open_(3, 2)],
     ],
 )
 def test_what_is_allowed(log: list[dict[str, Any]]) -> None:
@@ -64,6 +67,7 @@ def test_what_is_allowed(log: list[dict[str, Any]]) -> None:
         ([OPEN, reply(OPEN), CLOSE, close(2, 1)], {NUMBER_TWICE}),
         ([OPEN, open_(0, 2)], {TWO_FILES}),
         ([OPEN, reply(OPEN), read(1, 2**32 - 1), read(2, 2**32 - 1)], {NO_OBJECT}),
+        ([OPEN, *({"event": "empty-read", "in_a_row": count} for count in (1, 100))], {NOTHING}),
     ],
 )
 def test_what_is_not(log: list[dict[str, Any]], rules: set[str]) -> None:
@@ -87,6 +91,13 @@ def test_what_is_not(log: list[dict[str, Any]], rules: set[str]) -> None:
 def test_an_answer_fits_its_request(guess: Guess, rules: tuple[str, ...]) -> None:
     log = [OPEN, reply(OPEN), READ, CLOSE, {"event": "control"}]
     assert broken([{**record, "t": 2.0} for record in log], [guess]) == rules
+
+
+def test_what_somebody_else_may_have_read_breaks_no_rule() -> None:
+    log = [{**record, "t": 2.0} for record in (OPEN, reply(OPEN), read(1, 2))]
+    guesses = [Guess(2, True, 1.0), Guess(1, True, 1.0)]
+    assert len(broken(log, guesses)) == 3
+    assert broken(log, guesses, complete=False) == ("the answer to an OPEN was taken for one to request 1, a READ",)
 
 
 def test_a_line_that_was_not_finished_is_left_out() -> None:

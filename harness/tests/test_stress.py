@@ -129,7 +129,7 @@ class TestCommand:
         assert ended.status == 0, ended.errors
         done = here / "runs/latest/run-1" / STEPS
         assert done.read_text() == "daemon\nmount a m0\n"
-        repeated = f"harness stress --steps {done.resolve()} --runs 1 --kernel {KERNEL}\n"
+        repeated = f"harness stress --steps {done.resolve().relative_to(here)} --runs 1 --kernel {KERNEL}\n"
         assert (done.parent / "repeat.command").read_text() == repeated
 
     @pytest.mark.parametrize(
@@ -290,7 +290,10 @@ def test_what_daemons_saw_is_held_against_the_rules() -> None:
     open_ = '{"t":2.0,"event":"open","msg_id":0,"object_id":1}\n'
     replies = {
         "sh -s": "step 1.00 kill\nleft a mount: none /m1\ndid reads 3\n",
-        ".log": f"\x1f/run/stress-10.log\n{open_}{read % 1}\x1f/run/stress-2.log\n{read % 4}",
+        ".log": f"\x1f/run/stress-10.log\n{open_}{read % 1}"
+        f"\x1f/run/stress-2.log\n{read % 4}\x1f/run/stress-3.log\n{read % 5}",
+        # What was read from the third one's device besides is in no log.
+        ".parked": '\x1f/run/stress-3.parked\n{"event":"parked"}\n',
         ".guesses": '\x1f/run/stress-10.guesses\n1 2.60 {"errno":0}\n2 2.60 {"errno":22}\n3 2.60 \n',
     }
     guest = mock.Mock()
@@ -303,4 +306,8 @@ def test_what_daemons_saw_is_held_against_the_rules() -> None:
         "the answer to an OPEN was taken for one to request 1, a READ (daemon-10.log)",
     )
     assert played.counts == {"reads": 3, "guesses-taken": 1}
-    assert list(played.daemons.items()) == [("daemon-2.log", read % 4), ("daemon-10.log", open_ + read % 1)]
+    assert list(played.daemons.items()) == [
+        ("daemon-2.log", read % 4),
+        ("daemon-3.log", read % 5),
+        ("daemon-10.log", open_ + read % 1),
+    ]

@@ -46,6 +46,8 @@
 #define DEFAULT_TELL_SECONDS	60.0
 #define DEVICE_RETRY_US		20000	/* --wait-device: there is nothing to be woken by */
 #define EMPTY_READ_PAUSE	0.010	/* seconds before a silent device is read again */
+#define MANY_EMPTY_READS	100	/* in a row: the device says it is readable, and is not */
+#define FILL_CHUNK		(64 * 1024)	/* of one write(2) of many */
 #define BLOCK			4096ULL	/* O_DIRECT writes are done in whole pages */
 #define CHUNK			(1024 * 1024)
 #define COMMAND_MAX		8192
@@ -84,6 +86,7 @@ enum action_kind {
 	ACTION_GARBAGE,
 	ACTION_CLOSE_FD,
 	ACTION_CLOSE_FD_FIRST,
+	ACTION_FILL,
 	ACTION_STOP,
 	ACTION_EXIT,
 	ACTION_KILL,
@@ -113,6 +116,7 @@ static const struct action_word action_words[] = {
 	[ACTION_GARBAGE]	= { "garbage",	      ARGUMENT_NONE,   false, true,  false },
 	[ACTION_CLOSE_FD]	= { "close-fd",	      ARGUMENT_NONE,   true,  true,  true  },
 	[ACTION_CLOSE_FD_FIRST]	= { "close-fd-first", ARGUMENT_NONE,   true,  true,  true  },
+	[ACTION_FILL]		= { "fill",	      ARGUMENT_NONE,   true,  false, false },
 	[ACTION_STOP]		= { "stop",	      ARGUMENT_NONE,   true,  true,  true  },
 	[ACTION_EXIT]		= { "exit",	      ARGUMENT_NONE,   true,  true,  true  },
 	[ACTION_KILL]		= { "kill",	      ARGUMENT_NONE,   true,  true,  true  },
@@ -227,7 +231,7 @@ struct daemon {
 	struct object *objects;
 	struct request *pending;
 	unsigned long counts[EVENT_COUNT];
-	unsigned long ignored, empty_reads;
+	unsigned long ignored, empty_reads, empty_reads_in_a_row;
 	int last_read_error;
 	bool bound, ondemand, stopped, watched, quit;
 	double paused_until;
@@ -652,38 +656,6 @@ static int bind_command(struct daemon *d, const char *command, size_t length)
 
 /* ---- answers ------------------------------------------------------------ */
 
-static void answer_open(struct daemon *d, struct request *request)
-{
-	struct object *object;
-	struct text line;
-	char command[64];
-	long long size;
-	int error, length;
-
-	if (request->action.kind == ACTION_ERROR)
-		size = -request->action.argument;
-	else if (request->action.kind == ACTION_SIZE)
-		size = request->action.argument;
-	else
-		size = request->image ? request->image->size : -ENOENT;
-
-	if (request->action.kind == ACTION_CLOSE_FD_FIRST)
-		close_objects(d, request->object_id);
-
-	length = snprintf(command, sizeof(command), "copen %u,%lld", request->msg_id, size);
-	error = device_command(d, command, (size_t)length);
-
-	reply_start(&line, request);
-	json_number(&line, "size", size);
-	json_errno(&line, error);
-	log_end(d, &line);
-
-	/* No CLOSE will come for an open that failed. */
-	object = find_object(d, request->object_id);
-	if (object && (size < 0 || error || request->action.kind == ACTION_CLOSE_FD))
-		close_object(d, object);
-}
-
 static int fill_from_image(char *buffer, size_t length, const struct image *image, uint64_t offset)
 {
 	memset(buffer, 0, length);
@@ -701,6 +673,70 @@ static int fill_from_image(char *buffer, size_t length, const struct image *imag
 		length -= (size_t)n;
 	}
 	return 0;
+}
+
+/* All of the image, from its beginning to its end: each write(2) where the last one ended. */
+static int write_all_data(struct daemon *d, const struct object *object, uint64_t *written)
+{
+	uint64_t end = ((uint64_t)object->image->size + BLOCK - 1) / BLOCK * BLOCK;
+
+	while (*written < end) {
+		size_t length = end - *written < FILL_CHUNK ? (size_t)(end - *written) : FILL_CHUNK;
+		int error = fill_from_image(d->buffer, length, object->image, *written);
+		ssize_t n;
+
+		if (error)
+			return error;
+		do {
+			n = write(object->fd, d->buffer, length);
+		} while (n < 0 && errno == EINTR);
+		if (n < 0)
+			return errno;
+		if (!n || n % (ssize_t)BLOCK)
+			return EIO;
+		*written += (uint64_t)n;
+	}
+	return 0;
+}
+
+static void answer_open(struct daemon *d, struct request *request)
+{
+	int error, length, write_error = 0;
+	struct object *object;
+	uint64_t written = 0;
+	struct text line;
+	char command[64];
+	long long size;
+
+	if (request->action.kind == ACTION_ERROR)
+		size = -request->action.argument;
+	else if (request->action.kind == ACTION_SIZE)
+		size = request->action.argument;
+	else
+		size = request->image ? request->image->size : -ENOENT;
+
+	if (request->action.kind == ACTION_CLOSE_FD_FIRST)
+		close_objects(d, request->object_id);
+	object = find_object(d, request->object_id);
+	if (request->action.kind == ACTION_FILL && object && object->image)
+		write_error = write_all_data(d, object, &written);
+
+	length = snprintf(command, sizeof(command), "copen %u,%lld", request->msg_id, size);
+	error = device_command(d, command, (size_t)length);
+
+	reply_start(&line, request);
+	json_number(&line, "size", size);
+	if (request->action.kind == ACTION_FILL) {
+		json_number(&line, "written", (long long)written);
+		json_number(&line, "write_errno", write_error);
+	}
+	json_errno(&line, error);
+	log_end(d, &line);
+
+	/* No CLOSE will come for an open that failed. */
+	object = find_object(d, request->object_id);
+	if (object && (size < 0 || error || request->action.kind == ACTION_CLOSE_FD))
+		close_object(d, object);
 }
 
 static int fill(struct daemon *d, const struct request *request, size_t length, uint64_t offset)
@@ -986,13 +1022,15 @@ static void pause_reading(struct daemon *d, int error)
 
 	d->paused_until = now() + EMPTY_READ_PAUSE;
 	d->empty_reads++;
-	if (error == d->last_read_error)
+	d->empty_reads_in_a_row = error ? 0 : d->empty_reads_in_a_row + 1;
+	if (error == d->last_read_error && d->empty_reads_in_a_row != MANY_EMPTY_READS)
 		return;
 	d->last_read_error = error;
 	if (error) {
 		log_error(d, "read", d->device_path, error);
 	} else {
 		log_start(&line, "empty-read");
+		json_number(&line, "in_a_row", (long long)d->empty_reads_in_a_row);
 		log_end(d, &line);
 	}
 }
@@ -1014,6 +1052,7 @@ static ssize_t read_device(struct daemon *d)
 		return n;
 	}
 	d->last_read_error = -1;
+	d->empty_reads_in_a_row = 0;
 	handle_message(d, (const struct cachefiles_msg *)buffer, (size_t)n);
 	return n;
 }
@@ -1977,6 +2016,7 @@ static const char help[] =
 "    zeros, garbage      read: write zeros, or bytes a5\n"
 "    close-fd            answer, then close the anonymous fd\n"
 "    close-fd-first      close the anonymous fd, then answer\n"
+"    fill                write all of the image, one write(2) after the other, then answer\n"
 "    stop                answer, then read the device no more, but stay alive\n"
 "    exit, kill          end at once without an answer: _exit(0), SIGKILL\n"
 "    close-device        no answer; close the device, keep the anonymous fds\n"
