@@ -42,7 +42,7 @@ _RULES: tuple[tuple[str, ...], ...] = (
     ("read:{}=close-fd-first",),
     ("open:{}=close-fd",),
     ("open:{}=close-fd-first",),
-    ("open=fill",),
+    ("read=fill",),
     ("close=ignore",),
     ("read:{}=close-device",),
     ("open:{}=stop",),
@@ -186,7 +186,8 @@ def _disturbed(chance: random.Random) -> list[Step]:
 
 def _parked(chance: random.Random) -> list[Step]:
     """A thread of a daemon is in the middle of reading a request when other things happen, to that request maybe."""
-    waiting = chance.choice((_mounting("visit"), _mounting("mount")))(chance)
+    # A mount alone is done with one READ.
+    waiting = _mounting("visit")(chance)
     if chance.random() < _PARKED_OPEN:
         before = [Step(("replace",)), Step(("stop-reading",)), waiting]
     else:

@@ -281,11 +281,11 @@ def test_stress_steps_show_a_bug_where_it_is(
     steps = [
         # Whoever mounts sleeps here before the daemon hears of it: this must not pass for waiting for the daemon.
         "delay erofs_fc_get_tree 500 9",
-        *("daemon", "visit b m0 one", "until-done", "replace open=fill", "visit e m0 one", "until-done"),
+        *("daemon", "visit b m0 one", "until-done", "replace read=fill", "visit e m0 one", "until-done"),
         *("classic", "mount b m0 one", "until-done"),
         *("replace open:1=error:EIO", "mount a m1 one", "until-done"),
         *("replace", "stop-reading", "mount g m0 one", "park", "unpark"),
-        *("replace read:1=stop", "mount h m1 one", "until-waiting", "park", "complete 1 1", "unpark"),
+        *("replace read:1=stop", "visit h m1 one", "until-waiting", "park", "complete 1 1", "unpark"),
         *("replace open:1=close-fd-first", "mount f m1 one", "until-done"),
         *("replace open:1=hold", "mount c m2 one", "until-waiting", "tell command restore"),
         *("replace read:1=hold", "mount d m3 one", "until-waiting", "guess 0 0 -5"),

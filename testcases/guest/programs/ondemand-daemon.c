@@ -116,7 +116,7 @@ static const struct action_word action_words[] = {
 	[ACTION_GARBAGE]	= { "garbage",	      ARGUMENT_NONE,   false, true,  false },
 	[ACTION_CLOSE_FD]	= { "close-fd",	      ARGUMENT_NONE,   true,  true,  true  },
 	[ACTION_CLOSE_FD_FIRST]	= { "close-fd-first", ARGUMENT_NONE,   true,  true,  true  },
-	[ACTION_FILL]		= { "fill",	      ARGUMENT_NONE,   true,  false, false },
+	[ACTION_FILL]		= { "fill",	      ARGUMENT_NONE,   false, true,  false },
 	[ACTION_STOP]		= { "stop",	      ARGUMENT_NONE,   true,  true,  true  },
 	[ACTION_EXIT]		= { "exit",	      ARGUMENT_NONE,   true,  true,  true  },
 	[ACTION_KILL]		= { "kill",	      ARGUMENT_NONE,   true,  true,  true  },
@@ -174,6 +174,7 @@ struct object {			/* an anonymous fd that is open */
 	int fd;
 	struct keys keys;
 	const struct image *image;
+	bool filled;
 };
 
 struct request {		/* a message of the kernel */
@@ -656,6 +657,38 @@ static int bind_command(struct daemon *d, const char *command, size_t length)
 
 /* ---- answers ------------------------------------------------------------ */
 
+static void answer_open(struct daemon *d, struct request *request)
+{
+	struct object *object;
+	struct text line;
+	char command[64];
+	long long size;
+	int error, length;
+
+	if (request->action.kind == ACTION_ERROR)
+		size = -request->action.argument;
+	else if (request->action.kind == ACTION_SIZE)
+		size = request->action.argument;
+	else
+		size = request->image ? request->image->size : -ENOENT;
+
+	if (request->action.kind == ACTION_CLOSE_FD_FIRST)
+		close_objects(d, request->object_id);
+
+	length = snprintf(command, sizeof(command), "copen %u,%lld", request->msg_id, size);
+	error = device_command(d, command, (size_t)length);
+
+	reply_start(&line, request);
+	json_number(&line, "size", size);
+	json_errno(&line, error);
+	log_end(d, &line);
+
+	/* No CLOSE will come for an open that failed. */
+	object = find_object(d, request->object_id);
+	if (object && (size < 0 || error || request->action.kind == ACTION_CLOSE_FD))
+		close_object(d, object);
+}
+
 static int fill_from_image(char *buffer, size_t length, const struct image *image, uint64_t offset)
 {
 	memset(buffer, 0, length);
@@ -699,46 +732,6 @@ static int write_all_data(struct daemon *d, const struct object *object, uint64_
 	return 0;
 }
 
-static void answer_open(struct daemon *d, struct request *request)
-{
-	int error, length, write_error = 0;
-	struct object *object;
-	uint64_t written = 0;
-	struct text line;
-	char command[64];
-	long long size;
-
-	if (request->action.kind == ACTION_ERROR)
-		size = -request->action.argument;
-	else if (request->action.kind == ACTION_SIZE)
-		size = request->action.argument;
-	else
-		size = request->image ? request->image->size : -ENOENT;
-
-	if (request->action.kind == ACTION_CLOSE_FD_FIRST)
-		close_objects(d, request->object_id);
-	object = find_object(d, request->object_id);
-	if (request->action.kind == ACTION_FILL && object && object->image)
-		write_error = write_all_data(d, object, &written);
-
-	length = snprintf(command, sizeof(command), "copen %u,%lld", request->msg_id, size);
-	error = device_command(d, command, (size_t)length);
-
-	reply_start(&line, request);
-	json_number(&line, "size", size);
-	if (request->action.kind == ACTION_FILL) {
-		json_number(&line, "written", (long long)written);
-		json_number(&line, "write_errno", write_error);
-	}
-	json_errno(&line, error);
-	log_end(d, &line);
-
-	/* No CLOSE will come for an open that failed. */
-	object = find_object(d, request->object_id);
-	if (object && (size < 0 || error || request->action.kind == ACTION_CLOSE_FD))
-		close_object(d, object);
-}
-
 static int fill(struct daemon *d, const struct request *request, size_t length, uint64_t offset)
 {
 	if (request->action.kind == ACTION_ZEROS)
@@ -776,6 +769,18 @@ static int write_range(struct daemon *d, const struct request *request, int fd, 
 	return 0;
 }
 
+static int write_answer(struct daemon *d, const struct request *request, struct object *object,
+			uint64_t *written)
+{
+	if (request->action.kind == ACTION_ERROR)
+		return 0;
+	if (request->action.kind != ACTION_FILL || object->filled || !object->image)
+		return write_range(d, request, object->fd, written);
+	/* The fd's position cannot be set back. */
+	object->filled = true;
+	return write_all_data(d, object, written);
+}
+
 static void answer_read(struct daemon *d, struct request *request)
 {
 	int error = EBADF, write_error = EBADF;
@@ -789,8 +794,7 @@ static void answer_read(struct daemon *d, struct request *request)
 	object = find_object(d, request->object_id);
 	if (object) {
 		request->image = object->image;
-		write_error = request->action.kind == ACTION_ERROR ? 0 :
-			      write_range(d, request, object->fd, &written);
+		write_error = write_answer(d, request, object, &written);
 		error = ioctl(object->fd, CACHEFILES_IOC_READ_COMPLETE, request->msg_id) ? errno : 0;
 	}
 
@@ -2016,7 +2020,8 @@ static const char help[] =
 "    zeros, garbage      read: write zeros, or bytes a5\n"
 "    close-fd            answer, then close the anonymous fd\n"
 "    close-fd-first      close the anonymous fd, then answer\n"
-"    fill                write all of the image, one write(2) after the other, then answer\n"
+"    fill                read: write all of the image, one write(2) after the other; once\n"
+"                        for each anonymous fd\n"
 "    stop                answer, then read the device no more, but stay alive\n"
 "    exit, kill          end at once without an answer: _exit(0), SIGKILL\n"
 "    close-device        no answer; close the device, keep the anonymous fds\n"
