@@ -138,7 +138,7 @@ step() {
     esac 2>/run/said || echo "refused $word: $(cat /run/said)"
 }
 nothing_mounted() {
-    for point in $points; do umount /$point 2>/dev/null; done
+    for point in $points; do ! mountpoint -q /$point || bounded umount /$point; done
     ! grep -q ' erofs ' /proc/mounts
 }
 in_state_d() { grep -ls '^State:.D' /proc/[0-9]*/status | sed 's|/status||'; }
@@ -174,13 +174,20 @@ oblige() {
     for words in resume 'release all'; do ask $words; done
 }
 obliged() { nobody_waits || { oblige; nobody_waits; }; }
+# A command, and no waiting for one that cannot be killed.
+bounded() {
+    timeout -s KILL $each "$@" 2>/run/said &
+    within $each all_gone $! && wait $! && return
+    ! alive $! || echo "left waiting for nothing: $(named /proc/$!)"
+    return 1
+}
 # Whatever happened before, with a daemon as it should be each image can be mounted and read.
 look_at() {
-    begin_daemon || { echo 'left a cache that cannot be used again'; return; }
+    { within $settling gone && begin_daemon; } || { echo 'left a cache that cannot be used again'; return; }
     for image; do
-        if timeout -s KILL $each mount $(mount_options $image m0 one) 2>/run/said; then
-            cmp -s /m0/data /tmp/$image/data || echo 'left an image with wrong data'
-            umount /m0
+        if bounded mount $(mount_options $image m0 one); then
+            bounded cmp -s /m0/data /tmp/$image/data || echo 'left an image with wrong data'
+            bounded umount /m0 || return
         else
             echo "refused a mount of $image: $(cat /run/said)"
             echo 'left an image that cannot be mounted'
@@ -204,7 +211,7 @@ take_down() {
     # The last steps come to something, too, if they can: else few steps would show less than many.
     within $coming nobody_works
     end_daemon
-    wait
+    within $each all_gone $begun
     kill_daemon
     within $settling nothing_mounted || grep ' erofs ' /proc/mounts | sed 's/^/left a mount: /'
     within $settling no_rows $rows || for one in $rows; do
