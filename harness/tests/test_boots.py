@@ -259,24 +259,32 @@ def test_a_sweep_of_a_kernel_that_leaks_says_so(harness: Callable[..., Any]) -> 
 @pytest.mark.parametrize(
     ("without", "outcome", "says"),
     [
-        ((), "pass", ""),
-        (("classic-mode-null-deref",), "crash", "cachefiles_ondemand_init_object"),
-        (("inode-left-in-use",), "fail", "left an image that cannot be mounted"),
-        (("second-anonymous-fd",), "fail", "an OPEN that came twice has two anonymous fds (daemon-"),
-        (("forged-completion",), "fail", "the answer to an OPEN was taken for one to request 1, a READ (daemon-"),
+        ((), "pass", ()),
+        (("classic-mode-null-deref",), "crash", ("cachefiles_ondemand_init_object",)),
+        (("request-use-after-free",), "crash", ("use-after-free Read in cachefiles_ondemand_daemon_read",)),
         (
-            ("endless-pollin",),
+            ("second-anonymous-fd", "forged-completion", "early-anonymous-fd", "inode-left-in-use"),
             "fail",
-            "poll() said POLLIN 100 times in a row, and there was nothing to read (daemon-",
+            (
+                "an OPEN that came twice has two anonymous fds (daemon-",
+                "the answer to an OPEN was taken for one to request 1, a READ (daemon-",
+                "left an anonymous fd that is there before its OPEN was delivered",
+                "left an image that cannot be mounted",
+            ),
         ),
-        (("early-anonymous-fd",), "fail", "an anonymous fd that is there before its OPEN was delivered"),
-        (("request-use-after-free",), "crash", "use-after-free Read in cachefiles_ondemand_daemon_read"),
-        (("write-position",), "fail", "left an image that cannot be mounted"),
-        (("closed-fd-open", "endless-reopening"), "fail", "a READ is of an object that no OPEN came with (daemon-"),
+        (
+            ("closed-fd-open", "endless-reopening", "endless-pollin", "write-position"),
+            "fail",
+            (
+                "a READ is of an object that no OPEN came with (daemon-",
+                "poll() said POLLIN 100 times in a row, and there was nothing to read (daemon-",
+                "left an image that cannot be mounted",
+            ),
+        ),
     ],
 )
 def test_stress_steps_show_a_bug_where_it_is(
-    harness: Callable[..., Any], tmp_path: Path, without: tuple[str, ...], outcome: str, says: str
+    harness: Callable[..., Any], tmp_path: Path, without: tuple[str, ...], outcome: str, says: tuple[str, ...]
 ) -> None:
     steps = [
         # Whoever mounts sleeps here before the daemon hears of it: this must not pass for waiting for the daemon.
@@ -296,6 +304,6 @@ def test_stress_steps_show_a_bug_where_it_is(
     assert finished.returncode == (1 if without else 0), finished.stderr
     (one,) = json.loads(finished.stdout)["results"]
     assert one["outcome"] == outcome
-    assert says in one["message"]
+    assert [said for said in says if said not in one["message"]] == []
     if not without:
         assert one["path_counters"]["reads"] == 2
