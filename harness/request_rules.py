@@ -48,10 +48,14 @@ def broken(log: Sequence[dict[str, Any]], guesses: Sequence[Guess] = (), complet
         guesses: answers that somebody else gave meanwhile.
         complete: nobody else read requests meanwhile.
     """
-    found = [*_numbers_used_twice(log), *_second_files(log), *_announced_for_nothing(log)]
-    found += [*_misfits(log, guesses)]
+    found = [
+        *_numbers_used_twice(log),
+        *_second_files(log),
+        *_announced_for_nothing(log),
+        *_misfits(log, guesses, complete),
+    ]
     if complete:
-        found += [*_reads_of_nothing(log), *_answers_to_nobody(log, guesses)]
+        found += _reads_of_nothing(log)
     return tuple(dict.fromkeys(found))
 
 
@@ -101,23 +105,15 @@ def _announced_for_nothing(log: Sequence[dict[str, Any]]) -> Iterator[str]:
         yield f"poll() said POLLIN {_TOO_MANY_EMPTY_READS} times in a row, and there was nothing to read"
 
 
-def _misfits(log: Sequence[dict[str, Any]], guesses: Sequence[Guess]) -> Iterator[str]:
-    """A copen fits an OPEN (commit a26dc49df37e)."""
-    kinds = _kinds(log)
+def _misfits(log: Sequence[dict[str, Any]], guesses: Sequence[Guess], complete: bool) -> Iterator[str]:
+    """A copen fits an OPEN, and one that was read (commit a26dc49df37e)."""
+    kinds = {record["msg_id"]: record["event"] for record in log if record["event"] in _REQUESTS}
     for guess in guesses:
-        if guess.taken and (kind := kinds.get(guess.msg_id, "open")) != "open":
-            yield f"the answer to an OPEN was taken for one to request {guess.msg_id}, a {kind.upper()}"
-
-
-def _answers_to_nobody(log: Sequence[dict[str, Any]], guesses: Sequence[Guess]) -> Iterator[str]:
-    """An answer fits a request that was read (commit a26dc49df37e)."""
-    kinds = _kinds(log)
-    for guess in guesses:
+        if not guess.taken:
+            continue
+        if guess.msg_id in kinds:
+            if (kind := kinds[guess.msg_id]) != "open":
+                yield f"the answer to an OPEN was taken for one to request {guess.msg_id}, a {kind.upper()}"
         # A daemon does one thing at a time: whatever it had read is in the log by its next line, if there is one.
-        seen_since = any(record["t"] > guess.until + _EXACTNESS for record in log)
-        if guess.taken and guess.msg_id not in kinds and seen_since:
+        elif complete and any(record["t"] > guess.until + _EXACTNESS for record in log):
             yield f"an answer was taken to request {guess.msg_id}, which nobody had read"
-
-
-def _kinds(log: Sequence[dict[str, Any]]) -> dict[int, str]:
-    return {record["msg_id"]: record["event"] for record in log if record["event"] in _REQUESTS}

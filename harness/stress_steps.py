@@ -6,6 +6,7 @@ A step is one line of words. What it does in a guest is :mod:`harness.provoke.st
 
 from __future__ import annotations
 
+import itertools
 import random
 import re
 from collections.abc import Callable, Sequence
@@ -52,9 +53,6 @@ _MOST_RULES = 3
 _DELAYS_MS, _DELAYED_CALLS, _DELAYED_FUNCTIONS = (1, 5, 20, 80, 300, 800), (1, 4), (3, 12)
 #: The functions that on-demand images go through are delayed so many times as often as the others.
 _ON_DEMAND, _PREFERENCE = re.compile(r"_*(cachefiles|fscache|ondemand|erofs_fscache)"), 8
-#: How often, among other steps, something is made to wait and is disturbed then; an image is opened by a daemon that
-#: fails, and is looked at afterwards; a cache is in classic mode; and something happens in the middle of a read(2).
-_DISTURBED, _LOOKED_AT, _CLASSIC, _PARKED = 0.15, 0.05, 0.05, 0.05
 #: How often it is disturbed when it waits already.
 _UNTIL_WAITING = 0.6
 #: How many things happen while something waits.
@@ -133,7 +131,8 @@ class Step:
         return " ".join(self.words)
 
 
-#: What makes a step, and how often each is chosen.
+#: What makes steps; and what makes one, and how often each is chosen.
+_Steps = Callable[[random.Random], list[Step]]
 _Choices = tuple[tuple[Callable[[random.Random], Step], int], ...]
 
 
@@ -150,24 +149,27 @@ def steps_from(seed: Seed, functions: Sequence[str], length: int) -> tuple[Step,
     steps = [*_delays(chance, functions), _daemon(chance, obliging=0.5)]
     left = length
     while left > 0:
-        kind = chance.random()
-        if kind < _DISTURBED:
+        make = _next_steps(chance)
+        if make is _disturbed:
             steps += [Step(("no-delays",)), *_delays(chance, functions)]
-            made = _disturbed(chance)[:left]
-        elif kind < _DISTURBED + _LOOKED_AT:
-            made = _looked_at(chance)[:left]
-        elif kind < _DISTURBED + _LOOKED_AT + _CLASSIC:
-            made = [Step(("classic",)), _mounting("visit")(chance), Step(("until-done",))][:left]
-        elif kind < _DISTURBED + _LOOKED_AT + _CLASSIC + _PARKED:
-            made = _parked(chance)[:left]
-        else:
-            made = _some_of(_KINDS, 1, chance)
+        made = make(chance)[:left]
         for step in made:
             steps.append(step)
             if pause := chance.choice(_PAUSES_MS):
                 steps.append(Step(("pause", str(pause))))
         left -= len(made)
     return tuple(steps)
+
+
+def _next_steps(chance: random.Random) -> _Steps:
+    """What makes the next ones: some that belong together, or one by itself."""
+    bounds = itertools.accumulate(share for _, share in _TOGETHER)
+    kind = chance.random()
+    return next((make for (make, _), bound in zip(_TOGETHER, bounds, strict=True) if kind < bound), _one_by_itself)
+
+
+def _one_by_itself(chance: random.Random) -> list[Step]:
+    return _some_of(_KINDS, 1, chance)
 
 
 def _some_of(choices: _Choices, count: int, chance: random.Random) -> list[Step]:
@@ -194,6 +196,10 @@ def _parked(chance: random.Random) -> list[Step]:
         before = [Step(("replace", chance.choice(_STOPPING))), waiting, Step(("until-waiting",))]
     disturbances = _some_of(_WHEN_PARKED, chance.randint(*_DISTURBANCES_EACH), chance)
     return [*before, Step(("park",)), *disturbances, Step(("unpark",))]
+
+
+def _in_classic_mode(chance: random.Random) -> list[Step]:
+    return [Step(("classic",)), _mounting("visit")(chance), Step(("until-done",))]
 
 
 def _looked_at(chance: random.Random) -> list[Step]:
@@ -231,14 +237,16 @@ def _mounting(word: str) -> Callable[[random.Random], Step]:
 
 
 def _guess(chance: random.Random) -> Step:
-    first = chance.randint(*_FIRST_GUESS)
-    last = first + chance.randint(*_MORE_GUESSES)
-    return Step(("guess", str(first), str(last), chance.choice(_GUESSED_SIZES)))
+    return Step(("guess", *_numbers(chance), chance.choice(_GUESSED_SIZES)))
 
 
 def _completion(chance: random.Random) -> Step:
+    return Step(("complete", *_numbers(chance)))
+
+
+def _numbers(chance: random.Random) -> tuple[str, str]:
     first = chance.randint(*_FIRST_GUESS)
-    return Step(("complete", str(first), str(first + chance.randint(*_MORE_GUESSES))))
+    return str(first), str(first + chance.randint(*_MORE_GUESSES))
 
 
 def _at_a_point(word: str) -> Callable[[random.Random], Step]:
@@ -270,6 +278,14 @@ _DISTURBANCES: _Choices = (
 
 #: What may happen while a request is being read, and how often.
 _WHEN_PARKED: _Choices = ((_completion, 12), *_DISTURBANCES)
+
+#: What steps come together, and how often among the others.
+_TOGETHER: tuple[tuple[_Steps, float], ...] = (
+    (_disturbed, 0.15),
+    (_looked_at, 0.05),
+    (_in_classic_mode, 0.05),
+    (_parked, 0.05),
+)
 
 #: What steps there are, and how often.
 _KINDS: _Choices = (

@@ -49,25 +49,31 @@ visit() {
     reads=$((reads + 1))
     later sh -c "mount $(mount_options "$@") && dd if=/$2/data of=/run/read-$reads bs=64k; umount /$2"
 }
-# Numbers near that of the last request, said by somebody who shares the device with the daemon.
+# Number and object of the request that the daemon got last, or nothing.
+last_request() {
+    sed -n 's/.*"msg_id":\([0-9]*\),"object_id":\([0-9]*\).*/\1 \2/p' /run/stress-$number.log | tail -n 1
+}
+# The numbers from $1 + $2 to $1 + $3.
+near() {
+    next=$(($1 + $2))
+    while [ $next -le $(($1 + $3)) ]; do
+        echo $next
+        next=$((next + 1))
+    done
+}
+# Answered by somebody who shares the device with the daemon.
 guess() {
-    number_of_last=$(sed -n 's/.*"msg_id":\([0-9]*\).*/\1/p' /run/stress-$number.log | tail -n 1)
-    guessed=$((${number_of_last:-0} + $1))
-    while [ $guessed -le $((${number_of_last:-0} + $2)) ]; do
+    set -- "$@" $(last_request)
+    for guessed in $(near ${4:-0} $1 $2); do
         later sh -c 'said=$(fail-nth 0 borrow $2 /dev/cachefiles , inject , write "copen $1,$3")
             echo $1 $(cut -d " " -f 1 /proc/uptime) $said >>$4' guess \
             $guessed "$(cat $pid)" $3 /run/stress-$number.guesses
-        guessed=$((guessed + 1))
     done
 }
 # READs are completed by somebody else, and nothing has been written.
 complete() {
-    last=$(sed -n 's/.*"msg_id":\([0-9]*\),"object_id":\([0-9]*\).*/\1 \2/p' /run/stress-$number.log | tail -n 1)
-    completed=$((${last% *} + $1))
-    while [ $completed -le $((${last% *} + $2)) ]; do
-        ask cread ${last#* } $completed
-        completed=$((completed + 1))
-    done
+    set -- "$@" $(last_request)
+    for completed in $(near ${3:-0} $1 $2); do ask cread ${4:-} $completed; done
 }
 # Another thread of the daemon reads the device, and the memory that it reads into comes late. It uses files that the
 # daemon is not told of, and keeps the device open.
@@ -87,11 +93,7 @@ unpark() {
     set -- $(pidof parked-read)
     [ $# = 0 ] || { kill -USR1 "$@" && within 3 unparked; }
 }
-end_parked() {
-    set -- $(pidof parked-read)
-    [ $# = 0 ] || kill -KILL "$@"
-    within $dying all_gone "$@"
-}
+end_parked() { kill_all $(pidof parked-read); }
 # Who withdraws a cache spins until these are through (fs/cachefiles/cache.c, cachefiles_withdraw_volumes()); without
 # preemption a sleep there, where the kernel has none, hangs the machine.
 delay() {
@@ -144,11 +146,14 @@ nothing_mounted() {
 in_state_d() { grep -ls '^State:.D' /proc/[0-9]*/status | sed 's|/status||'; }
 alive() { grep -qs '^State:.[^Z]' /proc/$1/status; }
 all_gone() { for one; do ! alive $one || return; done; }
+kill_all() {
+    [ $# = 0 ] || kill -KILL "$@"
+    within $dying all_gone "$@"
+}
 # Whoever waits for a daemon's data can be killed, whatever the daemon does. A zombie is gone.
 kill_readers() {
     set -- $(pidof dd fio)
-    [ $# = 0 ] || kill -KILL "$@"
-    within $dying all_gone "$@" || for one; do
+    kill_all "$@" || for one; do
         ! alive $one || echo "left a reader that was killed: $(named /proc/$one)"
     done
 } 2>/dev/null

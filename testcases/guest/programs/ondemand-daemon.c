@@ -232,8 +232,8 @@ struct daemon {
 	struct object *objects;
 	struct request *pending;
 	unsigned long counts[EVENT_COUNT];
-	unsigned long ignored, empty_reads, empty_reads_in_a_row;
-	int last_read_error;
+	unsigned long ignored, empty_reads, same_read_errors;
+	int last_read_error;	/* 0: there was nothing; -1: there was something */
 	bool bound, ondemand, stopped, watched, quit;
 	double paused_until;
 	char *buffer;		/* for O_DIRECT, CHUNK bytes */
@@ -708,30 +708,6 @@ static int fill_from_image(char *buffer, size_t length, const struct image *imag
 	return 0;
 }
 
-/* All of the image, from its beginning to its end: each write(2) where the last one ended. */
-static int write_all_data(struct daemon *d, const struct object *object, uint64_t *written)
-{
-	uint64_t end = ((uint64_t)object->image->size + BLOCK - 1) / BLOCK * BLOCK;
-
-	while (*written < end) {
-		size_t length = end - *written < FILL_CHUNK ? (size_t)(end - *written) : FILL_CHUNK;
-		int error = fill_from_image(d->buffer, length, object->image, *written);
-		ssize_t n;
-
-		if (error)
-			return error;
-		do {
-			n = write(object->fd, d->buffer, length);
-		} while (n < 0 && errno == EINTR);
-		if (n < 0)
-			return errno;
-		if (!n || n % (ssize_t)BLOCK)
-			return EIO;
-		*written += (uint64_t)n;
-	}
-	return 0;
-}
-
 static int fill(struct daemon *d, const struct request *request, size_t length, uint64_t offset)
 {
 	if (request->action.kind == ACTION_ZEROS)
@@ -743,21 +719,31 @@ static int fill(struct daemon *d, const struct request *request, size_t length, 
 	return 0;
 }
 
-/* Fills the pages that the request touches; whole pages, for the file is O_DIRECT. */
-static int write_range(struct daemon *d, const struct request *request, int fd, uint64_t *written)
+/*
+ * Fills the pages that the request touches, or all of the image; whole pages,
+ * for the file is O_DIRECT. All of it once only: in a row each write(2) begins
+ * where the last one ended, and the fd's position cannot be set back.
+ */
+static int write_data(struct daemon *d, const struct request *request, struct object *object,
+		      uint64_t *written)
 {
-	uint64_t offset = request->offset / BLOCK * BLOCK;
-	uint64_t end = (request->offset + request->length + BLOCK - 1) / BLOCK * BLOCK;
+	bool all = request->action.kind == ACTION_FILL && object->image && !object->filled;
+	uint64_t offset = all ? 0 : request->offset / BLOCK * BLOCK;
+	uint64_t end = all ? (uint64_t)object->image->size : request->offset + request->length;
+	size_t chunk = all ? FILL_CHUNK : CHUNK;
 
+	object->filled |= all;
+	end = (end + BLOCK - 1) / BLOCK * BLOCK;
 	while (offset < end) {
-		size_t length = end - offset < CHUNK ? (size_t)(end - offset) : CHUNK;
+		size_t length = end - offset < chunk ? (size_t)(end - offset) : chunk;
 		int error = fill(d, request, length, offset);
 		ssize_t n;
 
 		if (error)
 			return error;
 		do {
-			n = pwrite(fd, d->buffer, length, (off_t)offset);
+			n = all ? write(object->fd, d->buffer, length) :
+				  pwrite(object->fd, d->buffer, length, (off_t)offset);
 		} while (n < 0 && errno == EINTR);
 		if (n < 0)
 			return errno;
@@ -767,18 +753,6 @@ static int write_range(struct daemon *d, const struct request *request, int fd, 
 		*written += (uint64_t)n;
 	}
 	return 0;
-}
-
-static int write_answer(struct daemon *d, const struct request *request, struct object *object,
-			uint64_t *written)
-{
-	if (request->action.kind == ACTION_ERROR)
-		return 0;
-	if (request->action.kind != ACTION_FILL || object->filled || !object->image)
-		return write_range(d, request, object->fd, written);
-	/* The fd's position cannot be set back. */
-	object->filled = true;
-	return write_all_data(d, object, written);
 }
 
 static void answer_read(struct daemon *d, struct request *request)
@@ -794,7 +768,8 @@ static void answer_read(struct daemon *d, struct request *request)
 	object = find_object(d, request->object_id);
 	if (object) {
 		request->image = object->image;
-		write_error = write_answer(d, request, object, &written);
+		write_error = request->action.kind == ACTION_ERROR ? 0 :
+			      write_data(d, request, object, &written);
 		error = ioctl(object->fd, CACHEFILES_IOC_READ_COMPLETE, request->msg_id) ? errno : 0;
 	}
 
@@ -1026,15 +1001,15 @@ static void pause_reading(struct daemon *d, int error)
 
 	d->paused_until = now() + EMPTY_READ_PAUSE;
 	d->empty_reads++;
-	d->empty_reads_in_a_row = error ? 0 : d->empty_reads_in_a_row + 1;
-	if (error == d->last_read_error && d->empty_reads_in_a_row != MANY_EMPTY_READS)
-		return;
+	d->same_read_errors = error == d->last_read_error ? d->same_read_errors + 1 : 1;
 	d->last_read_error = error;
+	if (d->same_read_errors != 1 && (error || d->same_read_errors != MANY_EMPTY_READS))
+		return;
 	if (error) {
 		log_error(d, "read", d->device_path, error);
 	} else {
 		log_start(&line, "empty-read");
-		json_number(&line, "in_a_row", (long long)d->empty_reads_in_a_row);
+		json_number(&line, "in_a_row", (long long)d->same_read_errors);
 		log_end(d, &line);
 	}
 }
@@ -1056,7 +1031,6 @@ static ssize_t read_device(struct daemon *d)
 		return n;
 	}
 	d->last_read_error = -1;
-	d->empty_reads_in_a_row = 0;
 	handle_message(d, (const struct cachefiles_msg *)buffer, (size_t)n);
 	return n;
 }
