@@ -20,12 +20,13 @@ from pathlib import Path
 CHECKOUT = Path(__file__).parents[1]
 sys.path.insert(0, str(CHECKOUT))
 
-from harness import host, klog  # noqa: E402
-from harness.deadline import Deadline  # noqa: E402
-from harness.guest import CommandOverdue, Guest, GuestStopped  # noqa: E402
-from harness.lab import Lab, Settings  # noqa: E402
-from harness.model import Finding  # noqa: E402
+from harness import klog  # noqa: E402
+from harness.core import host  # noqa: E402
+from harness.core.deadline import Deadline  # noqa: E402
+from harness.core.model import Finding  # noqa: E402
 from harness.provoke import in_background  # noqa: E402
+from harness.runner.lab import Lab, Settings  # noqa: E402
+from harness.vm.guest import CommandOverdue, Guest, GuestStopped  # noqa: E402
 
 _LKDTM = "/sys/kernel/debug/provoke-crash/DIRECT"
 _CANARY = "/sys/kernel/debug/lab_canary"

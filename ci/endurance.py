@@ -25,16 +25,16 @@ from typing import Annotated, Any
 import psutil
 import typer
 
-from harness import host
-from harness.bringup import GuestMaker
-from harness.endurance import Footprint, Spread, faults_in_order, growth
-from harness.errors import HarnessError
-from harness.guest import CommandOverdue, Guest, GuestStopped
-from harness.lab import Lab, Settings, run_job
-from harness.model import Job, Outcome
-from harness.progress import say
-from harness.runs import write_atomically
+from harness.bench.endurance import Footprint, Spread, faults_in_order, growth
+from harness.core import host
+from harness.core.errors import HarnessError
+from harness.core.files import write_atomically
+from harness.core.model import Job, Outcome
+from harness.core.progress import say
+from harness.runner.lab import Lab, Settings, run_job
 from harness.tests.guest_faults import FAULTS, Fault
+from harness.vm.bringup import GuestMaker
+from harness.vm.guest import CommandOverdue, Guest, GuestStopped
 
 #: Of all guests. The others show that the one before left nothing behind.
 _SHARE_OF_FAULTS = 0.5

@@ -7,6 +7,7 @@ import re
 from collections.abc import Sequence
 from functools import cached_property
 
+from harness.core.model import FindingKind, Frame
 from harness.klog.engine import Verdict
 from harness.klog.stack import (
     CALL_TRACE,
@@ -16,7 +17,6 @@ from harness.klog.stack import (
     parse_pointer,
     read_trace,
 )
-from harness.model import FindingKind, Frame
 
 #: mm/kasan/report.c, print_track(); mm/kmsan/report.c, kmsan_print_origin()
 _ALLOCATED = re.compile(r"Allocated by task \d+|^\s*Allocated:|^Uninit was created at:")

@@ -12,10 +12,10 @@ from __future__ import annotations
 
 import re
 
+from harness.core.model import FindingKind as Kind
 from harness.klog.schema import STACK, End, Family, Format, FrameRule, Pick
 from harness.klog.skips import LEAK_ALLOCATORS
 from harness.klog.stack import CALL_TRACE, FUNC, INSTRUCTION_POINTER, LEAK_BACKTRACE, PC, SOURCE
-from harness.model import FindingKind as Kind
 
 
 def _p(pattern: str) -> re.Pattern[str]:

@@ -10,9 +10,9 @@ from __future__ import annotations
 import re
 from dataclasses import dataclass
 
+from harness.core.model import Finding
 from harness.klog.kmemleak import is_kmemleak, parse_kmemleak
 from harness.klog.parser import parse
-from harness.model import Finding
 
 _KEYS = b"TITLE|ALT|TYPE|FRAME|CORRUPTED|SUPPRESSED|PANICKED|EXECUTOR|START|END"
 _HEADER = re.compile(rb"\A((?:(?:#[^\n]*|(?:" + _KEYS + rb"): [^\n]*)\n)+)\n")

@@ -10,11 +10,11 @@ import re
 from collections.abc import Collection, Sequence
 from dataclasses import dataclass, replace
 
+from harness.core.model import Frame
 from harness.klog.engine import is_skipped
 from harness.klog.prefix import Line, split_prefix
 from harness.klog.skips import LEAK_ALLOCATORS
 from harness.klog.stack import CALL_TRACE, read_trace
-from harness.model import Frame
 
 _HEADING = "FAULT_INJECTION: forcing a failure."
 _NAME = re.compile(r"name (\w+),")

@@ -7,12 +7,12 @@ import re
 from collections.abc import Iterator
 from dataclasses import replace
 
+from harness.core.model import Finding, FindingKind, Frame
 from harness.klog import engine, titles
 from harness.klog.details import Details
 from harness.klog.formats import FAMILIES
 from harness.klog.schema import Format
 from harness.klog.stack import is_frame, title_functions
-from harness.model import Finding, FindingKind, Frame
 
 _RECORD = re.compile(r"unreferenced object (?:\(percpu\) )?0x")
 #: Any other line of the file is indented (print_unreferenced(), hex_dump_object()).

@@ -8,10 +8,10 @@ from collections import deque
 from collections.abc import Iterator
 from typing import BinaryIO
 
+from harness.core.model import Finding, FindingKind
 from harness.klog import engine
 from harness.klog.prefix import Line, split_prefix
 from harness.klog.report import OpenReport
-from harness.model import Finding, FindingKind
 
 #: Longer lines are cut; the kernel's own are shorter (kernel/printk/internal.h, PRINTKRB_RECORD_MAX).
 MAX_LINE = 4096

@@ -6,6 +6,7 @@ from __future__ import annotations
 import re
 from collections.abc import Sequence
 
+from harness.core.model import Finding
 from harness.klog import engine
 from harness.klog.details import Details
 from harness.klog.engine import Beginning, Verdict
@@ -13,7 +14,6 @@ from harness.klog.formats import CONSOLE_LOST, STRANGERS, SUPPRESSIONS
 from harness.klog.prefix import Line
 from harness.klog.schema import End, Format
 from harness.klog.stack import CALL_TRACE
-from harness.model import Finding
 
 #: A report is closed when it has grown to this; nothing that the kernel prints in one go is longer.
 MAX_LINES = 4000

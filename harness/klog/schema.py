@@ -7,7 +7,7 @@ import enum
 import re
 from dataclasses import dataclass
 
-from harness.model import FindingKind
+from harness.core.model import FindingKind
 
 
 class Step(enum.Enum):

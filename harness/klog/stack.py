@@ -14,8 +14,8 @@ from __future__ import annotations
 import re
 from collections.abc import Iterable, Sequence
 
+from harness.core.model import Frame
 from harness.klog.rustnames import readable
-from harness.model import Frame
 
 #: A program counter as stack traces print it.
 PC = r"\[<?(?:0x)?[0-9a-f]+>?\]"

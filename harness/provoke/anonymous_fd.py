@@ -8,8 +8,8 @@ import re
 import shlex
 from dataclasses import dataclass
 
-from harness.guest import Guest
 from harness.provoke.daemon import OndemandDaemon
+from harness.vm.guest import Guest
 
 _PROGRAM = "fd-write"
 

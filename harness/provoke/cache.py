@@ -5,7 +5,7 @@ from __future__ import annotations
 
 import shlex
 
-from harness.guest import CommandOverdue, CommandResult, Guest
+from harness.vm.guest import CommandOverdue, CommandResult, Guest
 
 
 def mount_scratch(guest: Guest, folder: str = "/cache") -> str:

@@ -8,8 +8,8 @@ import shlex
 import struct
 from dataclasses import dataclass
 
-from harness.errors import LabError
-from harness.guest import Guest
+from harness.core.errors import LabError
+from harness.vm.guest import Guest
 
 ATTRIBUTE = "user.CacheFiles.cache"
 #: The only type of object there is (CACHEFILES_COOKIE_TYPE_DATA).

@@ -9,8 +9,8 @@ import shlex
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from harness.guest import CommandOverdue, Guest
 from harness.provoke.cache import in_background, wait_until
+from harness.vm.guest import CommandOverdue, Guest
 
 _PROGRAM = "ondemand-daemon"
 _TIMED_OUT = 124

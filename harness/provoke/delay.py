@@ -8,8 +8,8 @@ import shlex
 from collections.abc import Iterator
 from dataclasses import dataclass
 
-from harness.guest import Guest, GuestStopped
 from harness.provoke.cache import wait_until
+from harness.vm.guest import Guest, GuestStopped
 
 _FOLDER = "/sys/kernel/debug/lab_delay"
 

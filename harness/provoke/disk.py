@@ -6,7 +6,7 @@ from __future__ import annotations
 import shlex
 from dataclasses import dataclass
 
-from harness.guest import Guest
+from harness.vm.guest import Guest
 
 _BALLAST = "ballast"
 

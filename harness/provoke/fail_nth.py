@@ -11,15 +11,15 @@ import shlex
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 
-from harness.deadline import Deadline
-from harness.guest import CommandOverdue, Guest, GuestStopped
+from harness.core.deadline import Deadline
+from harness.core.model import Finding
 from harness.klog.injections import Injection, parse_blocked, parse_injections
-from harness.model import Finding
 from harness.provoke.cache import erofs_image
 from harness.provoke.failing_allocation import ANY_ALLOCATION_MAY_FAIL, FOLDER, MODULE
+from harness.provoke.fault import Fault
 from harness.provoke.fscache_state import WAITING_IN_SHELL
-from harness.sweep_operations import Operation
-from harness.sweep_records import Fault
+from harness.provoke.operations import Operation
+from harness.vm.guest import CommandOverdue, Guest, GuestStopped
 
 #: How long an iteration may take, before the guest's patience is applied. One takes a second without KVM.
 _SECONDS = 20.0

@@ -8,14 +8,14 @@ import json
 import shlex
 from collections.abc import Iterator
 
-from harness.guest import Guest, GuestStopped
+from harness.vm.guest import Guest, GuestStopped
 
 #: testcases/guest/modules/lab_fail_nth.c
 FOLDER = "/sys/kernel/debug/lab_fail_nth"
 MODULE = "lab_fail_nth"
 
 #: Documentation/fault-injection/fault-injection.rst: by default only allocations that may not wait fail, and
-#: pages only in pairs. Which caches the filter lets through is on the kernel's command line (harness/vm.py).
+#: pages only in pairs. Which caches the filter lets through is on the kernel's command line (harness/vm/machine.py).
 ANY_ALLOCATION_MAY_FAIL = """\
 cd /sys/kernel/debug
 echo N >failslab/ignore-gfp-wait

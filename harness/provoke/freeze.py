@@ -7,7 +7,7 @@ import contextlib
 import shlex
 from collections.abc import Iterator
 
-from harness.guest import Guest, GuestStopped
+from harness.vm.guest import Guest, GuestStopped
 
 
 @contextlib.contextmanager

@@ -12,9 +12,9 @@ from dataclasses import dataclass
 from enum import Enum
 from types import MappingProxyType
 
-from harness.errors import LabError
-from harness.guest import Guest
+from harness.core.errors import LabError
 from harness.provoke.cache import wait_until
+from harness.vm.guest import Guest
 
 _FOLDER = "/proc/fs/fscache"
 _FILES = ("caches", "volumes", "cookies", "stats")

@@ -7,8 +7,8 @@ import shlex
 import struct
 from pathlib import Path
 
-from harness.guest import Guest
-from harness.vm import SHARE
+from harness.vm.guest import Guest
+from harness.vm.machine import SHARE
 
 _MOUNTD_PORT = 20048
 

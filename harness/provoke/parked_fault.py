@@ -7,10 +7,10 @@ import itertools
 import json
 import shlex
 
-from harness.guest import Guest
 from harness.provoke.cache import wait_until
 from harness.provoke.daemon import OndemandDaemon
 from harness.provoke.process import Process
+from harness.vm.guest import Guest
 
 _PROGRAM = "parked-read"
 _numbers = itertools.count(1)

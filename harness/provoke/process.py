@@ -6,8 +6,8 @@ from __future__ import annotations
 import itertools
 import shlex
 
-from harness.guest import Guest
 from harness.provoke.cache import holds_within, wait_until
+from harness.vm.guest import Guest
 
 _numbers = itertools.count(1)
 

@@ -13,12 +13,12 @@ from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from harness import request_rules
-from harness.guest import Guest
+from harness.provoke import request_rules
 from harness.provoke.cache import mount_scratch
 from harness.provoke.fscache_state import WAITING_IN_SHELL
-from harness.request_rules import Guess
-from harness.stress_steps import DOMAINS, IMAGES, POINTS, Step
+from harness.provoke.request_rules import Guess
+from harness.provoke.steps import DOMAINS, IMAGES, POINTS, Step
+from harness.vm.guest import Guest
 
 #: Kibibytes of the images' files. Their data are asked for once: many images make many requests.
 _SIZES = dict(zip(IMAGES, (256, 256, 256, 512, 512, 512, 1024, 1024, 1024, 2048), strict=True))

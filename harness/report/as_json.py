@@ -6,8 +6,8 @@ from __future__ import annotations
 import json
 from collections.abc import Sequence
 
-from harness.model import Proof, Result, Session
-from harness.typed_json import decoded, encoded
+from harness.core.model import Proof, Result, Session
+from harness.core.typed_json import decoded, encoded
 
 
 def document(results: Sequence[Result], proofs: Sequence[Proof], session: Session, trouble: str = "") -> str:

@@ -5,7 +5,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from harness.model import Fix, Presence, Verdict
+from harness.core.model import Fix, Presence, Verdict
 
 #: The columns of verdicts: kernel, and what its source is called.
 KERNELS = {"debian-6.1": "6.1", "debian-6.12": "6.12"}

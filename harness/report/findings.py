@@ -16,9 +16,10 @@ from rich.console import Group, RenderableType
 from rich.table import Table
 from rich.text import Text
 
+from harness.core.model import Finding, FindingKind, Frame, Result
+from harness.core.text import without_control_characters
 from harness.klog import skips
-from harness.model import Finding, FindingKind, Frame, Result
-from harness.report.terminal import result_line, without_control_characters
+from harness.report.terminal import result_line
 
 #: Narrower columns are put below each other.
 _NARROWEST_COLUMN = 34

@@ -9,9 +9,10 @@ from pathlib import PurePath
 
 import jinja2
 
-from harness.model import Proof, Result, Session
+from harness.core.model import Proof, Result, Session
+from harness.core.text import without_control_characters
 from harness.report.findings import decoded_stacks, place
-from harness.report.terminal import known_note, without_control_characters
+from harness.report.terminal import known_note
 
 _ENVIRONMENT = jinja2.Environment(
     loader=jinja2.PackageLoader("harness.report"), autoescape=True, undefined=jinja2.StrictUndefined

@@ -7,8 +7,9 @@ from collections.abc import Sequence
 
 import junit_xml
 
-from harness.model import Outcome, Proof, Result, Session, Verdict
-from harness.report.terminal import result_line, without_control_characters
+from harness.core.model import Outcome, Proof, Result, Session, Verdict
+from harness.core.text import without_control_characters
+from harness.report.terminal import result_line
 
 
 def document(results: Sequence[Result], proofs: Sequence[Proof], session: Session, trouble: str = "") -> str:

@@ -6,10 +6,10 @@ from __future__ import annotations
 import textwrap
 from collections.abc import Iterable, Sequence
 
+from harness.core.model import Finding, FindingKind, Frame
+from harness.core.text import without_control_characters
 from harness.klog import engine
-from harness.model import Finding, FindingKind, Frame
 from harness.report.findings import clean, decoded_stacks, is_background, marks, named_stacks, place
-from harness.report.terminal import without_control_characters
 
 #: Documentation/process/email-clients.rst and the lists' custom.
 _WIDTH = 72

@@ -3,16 +3,14 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Sequence
 
 from rich.markup import escape
 from rich.table import Table
 
-from harness.model import Outcome, Proof, Result, Verdict
+from harness.core.model import Outcome, Proof, Result, Verdict
+from harness.core.text import without_control_characters
 
-#: C0 and C1 control characters but for tab and newline, and what XML 1.0 does not allow.
-_CONTROL = re.compile(r"[\x00-\x08\x0b-\x1f\x7f-\x9f\ud800-\udfff\ufffe\uffff]")
 _COLOURS = {
     Outcome.PASS: "green",
     Outcome.SKIP: "yellow",
@@ -20,11 +18,6 @@ _COLOURS = {
     Verdict.PROVEN: "green",
     Verdict.INCONCLUSIVE: "magenta",
 }
-
-
-def without_control_characters(text: str) -> str:
-    """Text that cannot steer a terminal and may stand in XML."""
-    return _CONTROL.sub("?", text)
 
 
 def result_line(result: Result) -> str:

@@ -11,9 +11,9 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from statistics import mean
 
-from harness.bisect_history import History
-from harness.bisect_search import Search
-from harness.stats import SURE_RATE, UNKNOWN_RATE, Rate
+from harness.bisect.history import History
+from harness.bisect.search import Search
+from harness.bisect.stats import SURE_RATE, UNKNOWN_RATE, Rate
 
 #: Commits after the good end.
 COMMITS = 64

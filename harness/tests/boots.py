@@ -12,10 +12,10 @@ from pathlib import Path
 
 import psutil
 
-from harness import host
+from harness.core import host
 
 CHECKOUT = Path(__file__).parents[2]
-HARNESS = [sys.executable, "-c", "from harness.cli import main; main()"]
+HARNESS = [sys.executable, "-c", "from harness.cli.main import main; main()"]
 #: Seconds until a command that does not end is a failure.
 PATIENCE_SECONDS = 1800
 #: The user's own environment, taken before the fixtures of the other tests point everything elsewhere.

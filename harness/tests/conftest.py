@@ -17,17 +17,20 @@ import hypothesis
 import psutil
 import pytest
 
-from harness import build, cli, host, image, spec
-from harness import lab as labs
-from harness.bringup import GuestMaker
-from harness.cache import Cache
-from harness.lab import Lab, Settings
-from harness.model import Fix, Image, Kernel
+from harness.catalog import spec
+from harness.cli import main as cli
+from harness.core import host
+from harness.core.cache import Cache
+from harness.core.model import Fix, Image, Kernel
+from harness.kbuild import build, image
+from harness.runner import lab as labs
+from harness.runner.lab import Lab, Settings
 from harness.tests import fake_kernel_tree, fake_project, fake_qemu, warm_fake_qemu
 from harness.tests.fake_kernel_tree import Trouble
 from harness.tests.fake_qemu import Boot, FakeQemu
 from harness.tests.processes import Ended, HarnessCommand, holds, is_running
-from harness.vm import QemuProgram
+from harness.vm.bringup import GuestMaker
+from harness.vm.machine import QemuProgram
 
 # The machine may be busy with kernels and guests: how long an example takes says nothing.
 hypothesis.settings.register_profile("lab", deadline=None, max_examples=40)

@@ -54,7 +54,7 @@ path-counters: {{{COUNTER}: 1}}
 """
 
 TEST_CASE = f"""\
-from harness.guest import Guest
+from harness.vm.guest import Guest
 
 
 def test_the_credentials_are_put(guest: Guest) -> None:

@@ -10,8 +10,9 @@ import os
 from pathlib import Path
 from unittest import mock
 
-from harness import cli, host
-from harness.lab import Lab
+from harness.cli import main as cli
+from harness.core import host
+from harness.runner.lab import Lab
 
 VARIABLE = "FAKE_PROJECT"
 

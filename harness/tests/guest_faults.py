@@ -9,9 +9,9 @@ import signal
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
-from harness.guest import Guest
-from harness.model import Outcome, Result
+from harness.core.model import Outcome, Result
 from harness.provoke import mount_scratch
+from harness.vm.guest import Guest
 
 #: A command that ends only when something else does; its deadline is for those that make a guest hang.
 _FOR_EVER = "sleep 3600"

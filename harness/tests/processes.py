@@ -10,7 +10,7 @@ from typing import TypeAlias
 
 import psutil
 
-from harness.deadline import Deadline
+from harness.core.deadline import Deadline
 
 #: Generous: reached only by a test that fails.
 PATIENCE = 20.0

@@ -5,7 +5,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from harness.model import Finding, FindingKind, Frame, Outcome, Result, Stage
+from harness.core.model import Finding, FindingKind, Frame, Outcome, Result, Stage
 
 #: What a hostile guest might print: markup, terminal control, what XML does not allow.
 HOSTILE = "</failure><script>alert(1)</script>]]>&amp;\x1b[2J\x00\x07\x9b[bold]\ud800\ufffe\r"

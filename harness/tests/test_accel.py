@@ -8,10 +8,10 @@ from pathlib import Path
 
 import pytest
 
-from harness import accel
-from harness.cache import Cache
-from harness.errors import UserError
-from harness.vm import Accelerator
+from harness.core.cache import Cache
+from harness.core.errors import UserError
+from harness.vm import accel
+from harness.vm.machine import Accelerator
 
 
 class Boots:

@@ -16,12 +16,15 @@ from xml.etree import ElementTree
 
 import pytest
 
-from harness import bench, host, spec, virtme
-from harness.bench import EditedTree
-from harness.build import build_kernel
-from harness.cache import DIGESTS, Cache
-from harness.figures import USUAL
-from harness.lab import SO_FAR
+from harness.bench import measure as bench
+from harness.bench import virtme
+from harness.bench.figures import USUAL
+from harness.bench.measure import EditedTree
+from harness.catalog import spec
+from harness.core import host
+from harness.core.cache import DIGESTS, Cache
+from harness.kbuild.build import build_kernel
+from harness.runner.lab import SO_FAR
 from harness.tests import front_door
 from harness.tests.conftest import Ground
 from harness.tests.fake_project import FIX, KERNEL, kernel_facts

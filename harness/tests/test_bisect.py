@@ -10,12 +10,12 @@ from typing import Any
 
 import pytest
 
-from harness import bisect_report
-from harness.bisect import Bisection, Matter, frames_of, observe, wanted_title
-from harness.bisect_history import from_rev_list
-from harness.bisect_records import Answer, Observation, Question, Seen, Wanted
-from harness.errors import LabError, UserError
-from harness.model import Commit, FindingKind, Outcome, Signature
+from harness.bisect import report as bisect_report
+from harness.bisect.bisection import Bisection, Matter, frames_of, observe, wanted_title
+from harness.bisect.history import from_rev_list
+from harness.bisect.records import Answer, Observation, Question, Seen, Wanted
+from harness.core.errors import LabError, UserError
+from harness.core.model import Commit, FindingKind, Outcome, Signature
 from harness.tests import kernel_history
 from harness.tests.bisect_simulation import linear
 from harness.tests.kernel_history import Change, Edit, Writer, git

@@ -14,11 +14,12 @@ from typing import Any
 
 import pytest
 
-from harness import bisect_cli, build, commits
-from harness.errors import LabError
-from harness.lab import Lab
-from harness.model import KernelSource, Outcome, Result, SourceKind
-from harness.pytest_plugin import LabSession
+from harness.cli import bisect as bisect_cli
+from harness.core.errors import LabError
+from harness.core.model import KernelSource, Outcome, Result, SourceKind
+from harness.kbuild import build, commits
+from harness.runner.lab import Lab
+from harness.runner.pytest_plugin import LabSession
 from harness.tests import fake_kernel_tree, kernel_history
 from harness.tests.fake_project import FIX, KERNEL, TITLE
 from harness.tests.kernel_history import Change, Edit, Writer, git
@@ -71,7 +72,7 @@ class Guests:
         self.broken = 0
 
     def run(self, session: LabSession, _selection: Sequence[str]) -> list[Result]:
-        """As :func:`harness.pytest_plugin.run_cases`."""
+        """As :func:`harness.runner.pytest_plugin.run_cases`."""
         if self.broken:
             self.broken -= 1
             return [result(Outcome.LAB_ERROR, message="the disk is full")]

@@ -10,10 +10,11 @@ from typing import Any
 
 import pytest
 
-from harness import bisect_cli, kconfig
-from harness.bisect_config import Difference, differences, fragment, mixed
-from harness.model import Outcome, Result
-from harness.pytest_plugin import LabSession
+from harness.bisect.config import Difference, differences, fragment, mixed
+from harness.cli import bisect as bisect_cli
+from harness.core.model import Outcome, Result
+from harness.kbuild import kconfig
+from harness.runner.pytest_plugin import LabSession
 from harness.tests.fake_project import FIX, FRAGMENT, KERNEL, TITLE
 from harness.tests.processes import Ended, HarnessCommand
 from harness.tests.records import finding, result

@@ -5,9 +5,9 @@ from __future__ import annotations
 
 import pytest
 
-from harness.bisect_history import from_rev_list, members
-from harness.bisect_search import Runs, Search
-from harness.stats import SURE_RATE, UNKNOWN_RATE, Rate
+from harness.bisect.history import from_rev_list, members
+from harness.bisect.search import Runs, Search
+from harness.bisect.stats import SURE_RATE, UNKNOWN_RATE, Rate
 from harness.tests.bisect_simulation import CONFIDENCE, bayesian, linear, plain, simulate_many
 
 #: old - a - m - new, and old - b - m.

@@ -17,9 +17,9 @@ from xml.etree import ElementTree
 import psutil
 import pytest
 
-from harness import spec
-from harness.lab import Lab, Settings
-from harness.model import Presence
+from harness.catalog import spec
+from harness.core.model import Presence
+from harness.runner.lab import Lab, Settings
 from harness.tests.boots import (
     CHECKOUT,
     ENVIRONMENT,

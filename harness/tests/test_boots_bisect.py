@@ -12,9 +12,10 @@ from typing import Any
 
 import pytest
 
-from harness import host, source
-from harness.cache import Cache
-from harness.model import KernelSource, SourceKind
+from harness.core import host
+from harness.core.cache import Cache
+from harness.core.model import KernelSource, SourceKind
+from harness.kbuild import source
 from harness.tests import cachefiles_history
 from harness.tests.boots import ENVIRONMENT, HARNESS, PATIENCE_SECONDS, copy_checkout
 from harness.tests.cachefiles_history import CASE, CULPRIT, FOLDERS, MENDING, NO_BUILD, NO_LOAD, OTHER_CRASH, TITLE

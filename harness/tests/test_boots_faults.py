@@ -20,8 +20,8 @@ from xml.etree import ElementTree
 import psutil
 import pytest
 
-from harness.lab import Lab, Settings, run_job
-from harness.model import Job
+from harness.core.model import Job
+from harness.runner.lab import Lab, Settings, run_job
 from harness.tests.boots import (
     CHECKOUT,
     ENVIRONMENT,

@@ -9,11 +9,11 @@ from pathlib import Path
 
 import pytest
 
-from harness import build
-from harness.build import build_kernel
-from harness.cache import Cache
-from harness.errors import LabError, UserError
-from harness.model import Kernel
+from harness.core.cache import Cache
+from harness.core.errors import LabError, UserError
+from harness.core.model import Kernel
+from harness.kbuild import build
+from harness.kbuild.build import build_kernel
 from harness.tests.fake_kernel_tree import RELEASE, Trouble, edit
 
 # Each builds the fake kernel.
@@ -204,6 +204,6 @@ class TestErrorExcerpt:
 def test_the_progress_display_counts_compile_steps(
     kernel: Kernel, cache: Cache, capfd: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("harness.progress._PLAIN_INTERVAL", -1.0)
+    monkeypatch.setattr("harness.core.progress._PLAIN_INTERVAL", -1.0)
     build_kernel(replace(kernel, objects=2), cache)
     assert "building kernel fake: 4 of about 4 steps" in capfd.readouterr().err

@@ -17,8 +17,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from harness.cache import DIGESTS, Cache, content_key, file_digest, folder_digest, sparse_digest
-from harness.errors import LabError
+from harness.core.cache import DIGESTS, Cache, content_key, file_digest, folder_digest, sparse_digest
+from harness.core.errors import LabError
 from harness.tests.conftest import small_disk_at
 from harness.tests.processes import PATIENCE
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 
 import pytest
 
-from harness.errors import LabError
+from harness.core.errors import LabError
 from harness.provoke.cache_tree import DIRTY, NO_DATA, ObjectAttribute
 
 

@@ -7,9 +7,9 @@ from pathlib import Path
 
 import pytest
 
-from harness import spec
-from harness.lab import CaseRun, Lab, Settings, run_job
-from harness.model import Finding, FindingKind, Job, Outcome, Result
+from harness.catalog import spec
+from harness.core.model import Finding, FindingKind, Job, Outcome, Result
+from harness.runner.lab import CaseRun, Lab, Settings, run_job
 from harness.tests.fake_project import KERNEL
 from harness.tests.test_source_lines import COUNTER_C, DWARF, compile_module, frames_behind_calls
 

@@ -11,8 +11,10 @@ from pathlib import Path
 
 import pytest
 
-from harness import __version__, cli, host
-from harness.errors import LabError, UserError
+from harness import __version__
+from harness.cli import main as cli
+from harness.core import host
+from harness.core.errors import LabError, UserError
 from harness.tests.fake_project import FIX, KERNEL, MMDEBSTRAP
 from harness.tests.processes import HarnessCommand
 

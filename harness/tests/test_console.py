@@ -10,8 +10,8 @@ from pathlib import Path
 
 import pytest
 
-from harness.console import ConsoleWatcher
 from harness.tests.processes import holds
+from harness.vm.console import ConsoleWatcher
 
 REPORTS = Path(__file__).parent / "data/klog"
 #: What is promised for a finding after its last line, and what a busy machine may add, in seconds.

@@ -3,7 +3,7 @@
 
 from __future__ import annotations
 
-from harness.deadline import Deadline
+from harness.core.deadline import Deadline
 
 
 def test_a_deadline_in_the_past_has_passed() -> None:

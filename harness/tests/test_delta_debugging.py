@@ -8,7 +8,7 @@ from collections.abc import Sequence
 from hypothesis import given
 from hypothesis import strategies as st
 
-from harness.delta_debugging import least
+from harness.core.delta_debugging import least
 
 
 @given(st.sets(st.integers(0, 19), min_size=1, max_size=4))

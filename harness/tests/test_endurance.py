@@ -10,7 +10,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from harness.endurance import Footprint, Spread, faults_in_order, growth
+from harness.bench.endurance import Footprint, Spread, faults_in_order, growth
 
 STEADY = Footprint(100.0, 12, 3, 0, 5)
 

@@ -13,9 +13,9 @@ from hypothesis import given
 from hypothesis import strategies as some
 from rich.console import Console
 
-from harness.figures import KINDS, MATRIX, VIRTME_NG, Figure, figures_of, in_turns, reached
-from harness.model import Session
-from harness.report.figures import document, figure_table, plot
+from harness.bench.figures import KINDS, MATRIX, VIRTME_NG, Figure, figures_of, in_turns, reached
+from harness.bench.report import document, figure_table, plot
+from harness.core.model import Session
 
 SVG = "{http://www.w3.org/2000/svg}"
 SECONDS = some.floats(0.001, 10_000)

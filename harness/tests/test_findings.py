@@ -11,10 +11,10 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from rich.console import Console
 
-from harness.model import Finding, FindingKind, Frame, Outcome, Suppression
+from harness.catalog.suppressions import apply
+from harness.core.model import Finding, FindingKind, Frame, Outcome, Suppression
 from harness.report import html, mail
 from harness.report.findings import failures_view, is_background, overview, place
-from harness.suppressions import apply
 from harness.tests.records import HOSTILE, finding, result
 from harness.tests.test_report import SESSION
 

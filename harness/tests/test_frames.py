@@ -7,8 +7,8 @@ from pathlib import Path
 
 import pytest
 
-from harness.frames import blob_name, changes_frame, folder_entries, frame_of, is_never_read
-from harness.git import Repository
+from harness.kbuild.base import blob_name, changes_frame, folder_entries, frame_of, is_never_read
+from harness.kbuild.git import Repository
 from harness.tests import kernel_history
 from harness.tests.kernel_history import git
 

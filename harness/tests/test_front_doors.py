@@ -18,7 +18,8 @@ from xml.etree import ElementTree
 
 import pytest
 
-from harness import host, judge
+from harness.core import host
+from harness.runner import judge
 from harness.tests import front_door
 from harness.tests.conftest import Ground
 from harness.tests.fake_project import FIX, KERNEL, TITLE

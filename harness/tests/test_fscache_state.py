@@ -7,7 +7,7 @@ from collections.abc import Callable
 
 import pytest
 
-from harness.errors import LabError
+from harness.core.errors import LabError
 from harness.provoke.fscache_state import (
     Cache,
     CacheState,

@@ -7,8 +7,8 @@ from pathlib import Path
 
 import pytest
 
-from harness.errors import UserError
-from harness.git import Repository
+from harness.core.errors import UserError
+from harness.kbuild.git import Repository
 from harness.tests import kernel_history
 from harness.tests.kernel_history import Change, Edit, Writer, git
 

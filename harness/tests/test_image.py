@@ -9,10 +9,10 @@ from pathlib import Path
 
 import pytest
 
-from harness import spec
-from harness.cache import Cache
-from harness.errors import LabError
-from harness.image import BuiltImage, build_image
+from harness.catalog import spec
+from harness.core.cache import Cache
+from harness.core.errors import LabError
+from harness.kbuild.image import BuiltImage, build_image
 from harness.tests.fake_project import MMDEBSTRAP
 
 # Each compiles the guest programs and makes file systems.

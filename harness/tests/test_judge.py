@@ -8,11 +8,19 @@ from pathlib import Path
 
 import pytest
 
-from harness.errors import LabError, UserError
-from harness.guest import CommandFailed, CommandOverdue, GuestStopped
-from harness.judge import CaseSkipped, SessionVoid, can_still_be_asked, decide, names, write_evidence, write_findings
-from harness.model import Finding, FindingKind, Frame, Outcome
+from harness.core.errors import LabError, UserError
+from harness.core.model import Finding, FindingKind, Frame, Outcome
+from harness.runner.judge import (
+    CaseSkipped,
+    SessionVoid,
+    can_still_be_asked,
+    decide,
+    names,
+    write_evidence,
+    write_findings,
+)
 from harness.tests.records import finding, result
+from harness.vm.guest import CommandFailed, CommandOverdue, GuestStopped
 
 KASAN = finding("KASAN: use-after-free Read in f", FindingKind.KASAN, "f")
 LEAK = finding("memory leak in f", FindingKind.MEMORY_LEAK, "f")

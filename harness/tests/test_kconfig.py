@@ -9,8 +9,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from harness.errors import UserError
-from harness.kconfig import OptionRequest, parse_config, parse_fragment, render, unmet
+from harness.core.errors import UserError
+from harness.kbuild.kconfig import OptionRequest, parse_config, parse_fragment, render, unmet
 
 OPTIONS = st.text("AZ09_", min_size=1, max_size=3).map("CONFIG_{}".format)
 VALUES = st.one_of(

@@ -11,7 +11,7 @@ import pytest
 from cryptography.hazmat.primitives import serialization
 from cryptography.hazmat.primitives.asymmetric import ed25519
 
-from harness.guest import Keys, tar_archive
+from harness.vm.guest import Keys, tar_archive
 
 #: Nanoseconds since 1970.
 NOW = 1_700_000_000_123_456_789

@@ -8,6 +8,7 @@ from pathlib import Path
 
 import pytest
 
+from harness.core.model import FindingKind, Frame
 from harness.klog import LogParser, engine, is_kmemleak, parse, parse_kmemleak, parse_stream
 from harness.klog.formats import FAMILIES
 from harness.klog.parser import HINTS, MAX_LINE, MAX_REPORTS
@@ -17,7 +18,6 @@ from harness.klog.rustnames import readable
 from harness.klog.schema import End
 from harness.klog.stack import parse_frame, parse_pointer, title_functions
 from harness.klog.titles import clean, without_syscall_prefix
-from harness.model import FindingKind, Frame
 
 LOGS = Path(__file__).parent / "data" / "klog"
 

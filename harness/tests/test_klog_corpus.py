@@ -16,9 +16,9 @@ from pathlib import Path
 
 import pytest
 
+from harness.core.model import Finding
 from harness.klog import golden
 from harness.klog.golden import Golden
-from harness.model import Finding
 
 OWN_LOGS = Path(__file__).parent / "data" / "klog"
 CHECKOUT = Path(__file__).parents[2]

@@ -8,8 +8,8 @@ from pathlib import Path
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from harness.core.model import Finding
 from harness.klog import LogParser, parse, parse_kmemleak
-from harness.model import Finding
 
 LOGS = [path.read_bytes() for path in sorted((Path(__file__).parent / "data" / "klog").glob("*.log"))]
 LINES = sorted({line for log in LOGS for line in log.splitlines(keepends=True)})

@@ -14,15 +14,14 @@ from unittest import mock
 import paramiko
 import pytest
 
-from harness import bringup, build, judge
-from harness import guest as guests
-from harness import lab as labs
-from harness.cache import DIGESTS
-from harness.errors import LabError, UserError
-from harness.guest import Guest, Keys
-from harness.judge import CaseSkipped
-from harness.lab import Lab, Settings, case_folder, run_job
-from harness.model import Job, Outcome, Result, Stage
+from harness.core.cache import DIGESTS
+from harness.core.errors import LabError, UserError
+from harness.core.model import Job, Outcome, Result, Stage
+from harness.kbuild import build
+from harness.runner import judge
+from harness.runner import lab as labs
+from harness.runner.judge import CaseSkipped
+from harness.runner.lab import Lab, Settings, case_folder, run_job
 from harness.tests.conftest import Ground
 from harness.tests.fake_project import FIX, KERNEL
 from harness.tests.fake_qemu import (
@@ -38,7 +37,10 @@ from harness.tests.fake_qemu import (
     leak_report,
 )
 from harness.tests.processes import holds, is_running
-from harness.vm import Accelerator, VirtualMachine
+from harness.vm import bringup
+from harness.vm import guest as guests
+from harness.vm.guest import Guest, Keys
+from harness.vm.machine import Accelerator, VirtualMachine
 
 JOB = Job(f"testcases/fixes/{FIX}/test_lost_put.py::test_it", KERNEL)
 #: What a bug prints on the console or in kmemleak's file.
@@ -288,7 +290,7 @@ class TestBoot:
         self, run: RunWorkload, qemu: FakeQemu, monkeypatch: pytest.MonkeyPatch, ssh: Ssh, said: str
     ) -> None:
         monkeypatch.setattr(bringup, "_BOOT_SECONDS", 5.0)
-        monkeypatch.setattr("harness.guest._STOPPING_SECONDS", 0.1)
+        monkeypatch.setattr("harness.vm.guest._STOPPING_SECONDS", 0.1)
         if ssh is Ssh.WRONG_HOST_KEY:
             monkeypatch.setattr(bringup, "_SSH_SECONDS", 5.0)
         qemu.play(Boot(ssh=ssh))
@@ -305,7 +307,7 @@ class TestBoot:
     def test_a_guest_that_ignores_sigterm_is_killed(
         self, run: RunWorkload, qemu: FakeQemu, monkeypatch: pytest.MonkeyPatch
     ) -> None:
-        monkeypatch.setattr("harness.proc._GRACE", 0.05)
+        monkeypatch.setattr("harness.core.proc._GRACE", 0.05)
         qemu.play(Boot(ignores_sigterm=True))
         assert run().outcome is Outcome.PASS
 

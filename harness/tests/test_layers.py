@@ -1,47 +1,32 @@
 # SPDX-License-Identifier: GPL-2.0-only
-"""Which way the parts of the harness depend on each other (docs/architecture.md)."""
+"""Which way the packages of the harness depend on each other (docs/architecture.md)."""
 
 from __future__ import annotations
 
 import ast
 import functools
+import re
 from graphlib import TopologicalSorter
 from pathlib import Path
 
 import pytest
 
-PACKAGE = Path(__file__).parents[1]
-FRONT_DOORS = {"__main__", "cli", "bench_cli", "bisect_cli", "stress_cli", "campaign", "pytest_plugin"}
+#: Imports go from the right to the left only.
+PACKAGES = (
+    *("core", "klog", "catalog", "symbolize", "kbuild", "vm", "report", "provoke", "runner"),
+    *("bisect", "sweep", "stress", "bench", "cli"),
+)
 #: They know nothing of processes, guests and the disk but what they are handed.
-PURE = {"kconfig", "figures", "spec", "stats", "klog", "report", "suppressions", "typed_json"} | {
-    f"bisect_{part}" for part in ("history", "search", "records", "report", "config")
-}
-PURE |= {
-    "sweep_operations",
-    "sweep_records",
-    "stress_records",
-    "stress_steps",
-    "request_rules",
-    "delta_debugging",
-    "endurance",
-}
-#: What people do with results knows nothing of how a guest is run.
-USES_OF_RESULTS = {
-    "prove",
-    "audit",
-    "stress",
-    "sweep",
-    "bisect",
-    "bisect_setup",
-    "bisect_command",
-    "config_command",
-    "trial",
-}
-HOW_A_GUEST_IS_RUN = {"vm", "guest", "console", "build", "modules", "image", "proc"}
+PURE = {"klog", "report"}
+#: What people do with results knows nothing of how a guest is run; bench measures just that.
+USES_OF_RESULTS = {"bisect", "sweep", "stress"}
+
+HARNESS = Path(__file__).parents[1]
+ARCHITECTURE = HARNESS.parent / "docs/architecture.md"
 
 
-def part(module: str) -> str:
-    """The part a module belongs to: ``klog`` for ``harness.klog.parser``."""
+def package(module: str) -> str:
+    """The package a module belongs to: ``klog`` for ``harness.klog.parser``."""
     words = module.split(".")
     return words[1] if len(words) > 1 else ""
 
@@ -49,8 +34,8 @@ def part(module: str) -> str:
 def module_files() -> dict[str, Path]:
     """Module name to file, tests left out."""
     found = {}
-    for file in sorted(PACKAGE.rglob("*.py")):
-        words = ["harness", *file.relative_to(PACKAGE).with_suffix("").parts]
+    for file in sorted(HARNESS.rglob("*.py")):
+        words = ["harness", *file.relative_to(HARNESS).with_suffix("").parts]
         if words[1] != "tests":
             found[".".join(words).removesuffix(".__init__")] = file
     return found
@@ -75,56 +60,58 @@ def imports(module: str) -> set[str]:
         elif isinstance(node, ast.ImportFrom):
             assert node.level == 0, f"{module} has a relative import"
             origin = node.module or ""
-            # `from harness import vm` imports a module, `from harness.vm import QEMU` a name.
+            # `from harness.vm import guest` imports a module, `from harness.vm.guest import Guest` a name.
             found |= {full if (full := f"{origin}.{name.name}") in MODULES else origin for name in node.names}
-    return {name for name in found if name in MODULES}
+    return {name for name in found if name in MODULES and name != "harness"}
 
 
-def parts_imported_by(parts: set[str]) -> dict[str, set[str]]:
-    """For each module of some parts, the parts that it imports, itself left out."""
-    return {
-        module: {part(name) for name in imports(module)} - {part(module), ""}
-        for module in MODULES
-        if part(module) in parts
-    }
+def modules_of(name: str) -> list[str]:
+    """The modules of a package."""
+    return [module for module in MODULES if package(module) == name]
 
 
-@pytest.mark.parametrize("module", ["harness.model", "harness.errors"])
+def test_the_harness_is_its_packages() -> None:
+    entries = {path.name for path in HARNESS.iterdir() if path.name != "__pycache__"}
+    assert entries == {*PACKAGES, "tests", "__init__.py", "__main__.py"}
+
+
+@pytest.mark.parametrize("name", PACKAGES)
+def test_imports_go_down_the_list_only(name: str) -> None:
+    allowed = set(PACKAGES[: PACKAGES.index(name) + 1])
+    for module in modules_of(name):
+        assert {package(imported) for imported in imports(module)} <= allowed, module
+
+
+@pytest.mark.parametrize("name", PACKAGES)
+def test_no_modules_of_a_package_depend_on_each_other_in_a_circle(name: str) -> None:
+    # `from harness.provoke import delay` is the package itself, which is there for test cases.
+    graph = {module: {other for other in imports(module) if package(other) == name} for module in modules_of(name)}
+    TopologicalSorter(graph).prepare()
+
+
+@pytest.mark.parametrize("module", ["harness.core.model", "harness.core.errors"])
 def test_records_and_errors_import_nothing_of_ours(module: str) -> None:
     assert imports(module) == set()
 
 
-def test_pure_parts_import_only_records_errors_and_each_other() -> None:
-    for module, imported in parts_imported_by(PURE).items():
-        assert imported <= PURE | {"model", "errors"}, module
+@pytest.mark.parametrize("name", sorted(PURE))
+def test_pure_packages_import_only_records_errors_and_each_other(name: str) -> None:
+    pure_of_core = {f"harness.core.{module}" for module in ("model", "errors", "text", "typed_json")}
+    for module in modules_of(name):
+        others = {imported for imported in imports(module) if package(imported) not in PURE}
+        assert others <= pure_of_core, module
 
 
-def test_nothing_imports_the_front_doors_but_they_each_other() -> None:
-    for module in MODULES:
-        if part(module) not in FRONT_DOORS:
-            assert not {part(name) for name in imports(module)} & FRONT_DOORS, module
-
-
-def test_what_uses_results_does_not_know_how_a_guest_is_run() -> None:
-    for module, imported in parts_imported_by(USES_OF_RESULTS).items():
-        assert not imported & HOW_A_GUEST_IS_RUN, module
-
-
-def test_what_runs_a_guest_does_not_know_the_lab() -> None:
-    for module, imported in parts_imported_by(HOW_A_GUEST_IS_RUN).items():
-        assert not imported & ({"lab", "judge", "runs"} | USES_OF_RESULTS), module
-
-
-def test_no_parts_depend_on_each_other_in_a_circle() -> None:
-    graph: dict[str, set[str]] = {}
-    for module in MODULES:
-        graph.setdefault(part(module), set()).update({part(name) for name in imports(module)} - {part(module)})
-    TopologicalSorter(graph).prepare()
+@pytest.mark.parametrize("name", sorted(USES_OF_RESULTS))
+def test_what_uses_results_does_not_know_how_a_guest_is_run(name: str) -> None:
+    how = {"harness.core.proc", "harness.kbuild.build", "harness.kbuild.modules", "harness.kbuild.image"}
+    for module in modules_of(name):
+        assert not {imported for imported in imports(module) if imported in how or package(imported) == "vm"}, module
 
 
 def test_only_proc_starts_host_processes() -> None:
     starters = ("subprocess.", "os.system", "os.popen", "os.fork", "os.exec", "os.spawn", "os.posix_spawn")
-    for module in set(MODULES) - {"harness.proc"}:
+    for module in set(MODULES) - {"harness.core.proc"}:
         calls = [node.func for node in nodes(module) if isinstance(node, ast.Call)]
         names = {
             f"{call.value.id}.{call.attr}"
@@ -132,3 +119,8 @@ def test_only_proc_starts_host_processes() -> None:
             if isinstance(call, ast.Attribute) and isinstance(call.value, ast.Name)
         }
         assert not {name for name in names if name.startswith(starters)}, module
+
+
+def test_the_table_of_packages_in_the_architecture_is_the_tree() -> None:
+    section = ARCHITECTURE.read_text().partition("## Packages")[2].partition("\n## ")[0]
+    assert tuple(re.findall(r"^\| `(\w+)/` \|", section, re.MULTILINE)) == PACKAGES

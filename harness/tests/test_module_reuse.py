@@ -8,11 +8,11 @@ from pathlib import Path
 
 import pytest
 
-from harness import module_reuse
-from harness.build import BuiltKernel, build_kernel
-from harness.cache import Cache
-from harness.model import Kernel
-from harness.modules import PLAIN, ModuleSet, build_modules_under_test
+from harness.core.cache import Cache
+from harness.core.model import Kernel
+from harness.kbuild import module_reuse
+from harness.kbuild.build import BuiltKernel, build_kernel
+from harness.kbuild.modules import PLAIN, ModuleSet, build_modules_under_test
 
 CONTENTS = {"fs/netfs": "a", "fs/fscache": "b", "fs/erofs": "c"}
 

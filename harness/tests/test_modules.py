@@ -11,12 +11,11 @@ from pathlib import Path
 
 import pytest
 
-from harness.build import BuiltKernel, build_kernel
-from harness.cache import Cache
-from harness.errors import LabError, UserError
-from harness.lab import Lab, Settings
-from harness.model import Fix, Kernel
-from harness.modules import (
+from harness.core.cache import Cache
+from harness.core.errors import LabError, UserError
+from harness.core.model import Fix, Kernel
+from harness.kbuild.build import BuiltKernel, build_kernel
+from harness.kbuild.modules import (
     PLAIN,
     ModuleSet,
     Variation,
@@ -24,6 +23,7 @@ from harness.modules import (
     build_lab_modules,
     build_modules_under_test,
 )
+from harness.runner.lab import Lab, Settings
 from harness.tests.conftest import Ground
 from harness.tests.fake_kernel_tree import RELEASE, edit
 from harness.tests.fake_project import FIX, KERNEL

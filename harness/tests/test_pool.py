@@ -12,16 +12,16 @@ from pathlib import Path
 
 import pytest
 
-from harness import bringup
-from harness.bringup import GuestMaker, SavedMachine
-from harness.cache import DIGESTS, discard
-from harness.lab import Lab, Settings
-from harness.pool import GuestPool, ReadyGuest, Start
+from harness.core.cache import DIGESTS, discard
+from harness.runner.lab import Lab, Settings
 from harness.tests.conftest import Ground
 from harness.tests.fake_project import KERNEL
 from harness.tests.fake_qemu import BOOT_LOG, STATE, WAITING, Boot, FakeQemu
 from harness.tests.fake_qemu import Start as FakeStart
 from harness.tests.processes import holds, is_running
+from harness.vm import bringup
+from harness.vm.bringup import GuestMaker, SavedMachine
+from harness.vm.pool import GuestPool, ReadyGuest, Start
 
 
 @pytest.fixture

@@ -12,15 +12,15 @@ from pathlib import Path
 import psutil
 import pytest
 
-from harness import host, proc
-from harness.deadline import Deadline
-from harness.errors import LabError, UserError
+from harness.core import host, proc
+from harness.core.deadline import Deadline
+from harness.core.errors import LabError, UserError
 from harness.tests.processes import PATIENCE, holds, is_running
 
 #: Spawns a process, says its id, and waits to be killed.
 OWNER = """
 import signal
-from harness import proc
+from harness.core import proc
 print(proc.spawn(["sleep", "600"], death_signal={death_signal!r}).pid, flush=True)
 signal.pause()
 """

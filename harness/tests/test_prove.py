@@ -7,7 +7,7 @@ from dataclasses import replace
 
 import pytest
 
-from harness.model import (
+from harness.core.model import (
     Finding,
     FindingKind,
     Fix,
@@ -20,7 +20,7 @@ from harness.model import (
     Signature,
     Verdict,
 )
-from harness.prove import matches, prove, weigh
+from harness.runner.prove import matches, prove, weigh
 from harness.tests.fake_project import COUNTER, KERNEL, TITLE
 from harness.tests.records import finding, result
 

@@ -15,8 +15,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from rich.console import Console
 
-from harness import spec
-from harness.model import (
+from harness.catalog import spec
+from harness.core.model import (
     Finding,
     FindingKind,
     Fix,
@@ -30,10 +30,11 @@ from harness.model import (
     Stage,
     Verdict,
 )
+from harness.core.text import without_control_characters
+from harness.core.typed_json import decoded, encoded
 from harness.report import as_json, catalogue, html, junit
-from harness.report.terminal import proof_table, result_line, result_table, without_control_characters
+from harness.report.terminal import proof_table, result_line, result_table
 from harness.tests.records import HOSTILE, finding, result
-from harness.typed_json import decoded, encoded
 
 SESSION = Session("tcg", "microvm", "6.1.0-fake", True, "0.1.0", "runs/1", 1.0)
 REPORT = finding("KASAN: use-after-free Read in f", FindingKind.KASAN, "f", text="line one\nline two")

@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from harness.request_rules import Guess, broken, records
+from harness.provoke.request_rules import Guess, broken, records
 
 NUMBER_TWICE = "a request has the number of an earlier one"
 TWO_FILES = "an OPEN that came twice has two anonymous fds"

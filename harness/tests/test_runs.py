@@ -13,9 +13,9 @@ from xml.etree import ElementTree
 
 import pytest
 
-from harness.errors import LabError
-from harness.model import Outcome, Session
-from harness.runs import RunFolder
+from harness.core.errors import LabError
+from harness.core.model import Outcome, Session
+from harness.runner.runs import RunFolder
 from harness.tests.processes import PATIENCE
 from harness.tests.records import HOSTILE, finding, result
 

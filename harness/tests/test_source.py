@@ -10,10 +10,10 @@ from pathlib import Path
 
 import pytest
 
-from harness import source
-from harness.cache import Cache
-from harness.errors import LabError, UserError
-from harness.model import KernelSource, SourceKind
+from harness.core.cache import Cache
+from harness.core.errors import LabError, UserError
+from harness.core.model import KernelSource, SourceKind
+from harness.kbuild import source
 from harness.tests.fake_kernel_tree import edit
 
 PACKAGE = "linux-source-9.9"

@@ -13,8 +13,8 @@ from pathlib import Path
 import pytest
 
 from harness import klog
-from harness.model import Finding, FindingKind, Frame
-from harness.source_lines import with_source_lines
+from harness.core.model import Finding, FindingKind, Frame
+from harness.symbolize.source_lines import with_source_lines
 
 # Compiled once for each format of debugging information.
 pytestmark = pytest.mark.slow

@@ -8,9 +8,9 @@ from pathlib import Path
 
 import pytest
 
-from harness import spec
-from harness.errors import UserError
-from harness.model import FixOnKernel, Presence, ReproductionClass, SourceKind, Verdict
+from harness.catalog import spec
+from harness.core.errors import UserError
+from harness.core.model import FixOnKernel, Presence, ReproductionClass, SourceKind, Verdict
 from harness.tests.fake_project import FIX, FIX_FACTS, IMAGE, KERNEL, TITLE, kernel_facts
 
 CHECKOUT = Path(__file__).parents[2]

@@ -14,15 +14,18 @@ from unittest import mock
 
 import pytest
 
-from harness import host, spec, stress, stress_cli
-from harness.errors import UserError
-from harness.judge import write_evidence
-from harness.lab import Lab
-from harness.model import FindingKind, Image, Outcome, Result
+from harness.catalog import spec
+from harness.cli import stress as stress_cli
+from harness.core import host
+from harness.core.errors import UserError
+from harness.core.model import FindingKind, Image, Outcome, Result
+from harness.provoke.steps import GENERATION, Seed, Step, parse, steps_from
 from harness.provoke.stress import functions_under_test, play, script
-from harness.stress import LOG, RECORD, STEPS, Shrinking, Shrunk, Stress, interrupted
-from harness.stress_records import Plan, Progress, document
-from harness.stress_steps import GENERATION, Seed, Step, parse, steps_from
+from harness.runner.judge import write_evidence
+from harness.runner.lab import Lab
+from harness.stress import runs as stress
+from harness.stress.records import Plan, Progress, document
+from harness.stress.runs import LOG, RECORD, STEPS, Shrinking, Shrunk, Stress, interrupted
 from harness.tests.conftest import Ground
 from harness.tests.fake_project import FIX, KERNEL
 from harness.tests.fake_qemu import Boot, FakeQemu, Reply, kasan_report

@@ -7,8 +7,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from harness.errors import UserError
-from harness.stress_steps import _WORDS, GENERATION, Seed, Step, as_text, parse, steps_from
+from harness.core.errors import UserError
+from harness.provoke.steps import _WORDS, GENERATION, Seed, Step, as_text, parse, steps_from
 
 FUNCTIONS = ("erofs_fscache_register_fs", "cachefiles_daemon_write", "fscache_unuse_cookie")
 SEEDS = st.builds(Seed, st.integers(0, 1 << 40))

@@ -13,17 +13,20 @@ from typing import Any
 
 import pytest
 
-from harness import host, sweep, sweep_records
-from harness.guest import Guest
-from harness.model import FindingKind, Outcome, Session
+from harness.core import host
+from harness.core.model import FindingKind, Outcome, Session
 from harness.provoke import fail_nth
-from harness.sweep_operations import OPERATIONS, chosen
-from harness.sweep_records import CONDITIONS, Fault, Iteration, Question, Series, Sweep, grouped, ranges
+from harness.provoke.fault import CONDITIONS, Fault
+from harness.provoke.operations import OPERATIONS, chosen
+from harness.sweep import records as sweep_records
+from harness.sweep import sweeper as sweep
+from harness.sweep.records import Iteration, Question, Series, Sweep, grouped, ranges
 from harness.tests.conftest import Ground
 from harness.tests.fake_project import FIX, KERNEL
 from harness.tests.fake_qemu import HANGS, PANIC_TITLE, Boot, FakeQemu, Reply, Then, kasan_report, leak_report
 from harness.tests.processes import Ended, HarnessCommand, holds
 from harness.tests.records import finding, result
+from harness.vm.guest import Guest
 
 OPERATION = "mount"
 PLACE = "fs/cachefiles/io.c:133 cachefiles_read"

@@ -7,9 +7,9 @@ from pathlib import Path
 
 import pytest
 
-from harness.errors import UserError
+from harness.bisect.trial import case_digest, wanted_of
+from harness.core.errors import UserError
 from harness.tests.fake_project import COUNTER, FIX, TITLE
-from harness.trial import case_digest, wanted_of
 
 
 @pytest.fixture

@@ -8,9 +8,9 @@ from pathlib import Path
 
 import pytest
 
-from harness import unfix
-from harness.errors import UserError
-from harness.model import Fix, Kernel
+from harness.core.errors import UserError
+from harness.core.model import Fix, Kernel
+from harness.kbuild import semantic_patch as unfix
 
 FILE = "fs/cachefiles/cache.c"
 

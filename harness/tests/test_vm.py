@@ -8,8 +8,8 @@ from pathlib import Path
 
 import pytest
 
-from harness.errors import UserError
-from harness.vm import (
+from harness.core.errors import UserError
+from harness.vm.machine import (
     Accelerator,
     Disk,
     Machine,

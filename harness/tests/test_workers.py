@@ -14,9 +14,9 @@ from pathlib import Path
 import psutil
 import pytest
 
-from harness.errors import LabError, UserError
+from harness.core.errors import LabError, UserError
+from harness.runner.workers import Workers
 from harness.tests.processes import holds, is_running
-from harness.workers import Workers
 
 # Each starts processes that load the whole harness.
 pytestmark = pytest.mark.slow

@@ -5,7 +5,6 @@ import re
 import shlex
 from dataclasses import replace
 
-from harness.guest import Guest
 from harness.provoke import (
     CacheState,
     CookieState,
@@ -19,6 +18,7 @@ from harness.provoke import (
     wait_until_no_cookies,
 )
 from harness.provoke.cache_tree import DIRTY, ObjectAttribute, object_files, read_attribute, write_attribute
+from harness.vm.guest import Guest
 
 MOUNT = shlex.join(mount_command("image"))
 FILE = "Ierofs,image/@ae/Dimage"

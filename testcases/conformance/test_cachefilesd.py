@@ -5,7 +5,6 @@ import os
 
 import pytest
 
-from harness.guest import Guest
 from harness.provoke import (
     OndemandDaemon,
     Process,
@@ -17,6 +16,7 @@ from harness.provoke import (
 )
 from harness.provoke.cache_tree import object_files
 from harness.provoke.network import mount_shared_folder
+from harness.vm.guest import Guest
 
 FILES = 10
 CONFIGURATION = """\

@@ -11,7 +11,6 @@ from pathlib import Path
 
 import pytest
 
-from harness.guest import Guest
 from harness.provoke import (
     Cache,
     CacheState,
@@ -25,6 +24,7 @@ from harness.provoke import (
 )
 from harness.provoke.cache_tree import ObjectAttribute, object_files, read_attribute
 from harness.provoke.network import mount_shared_folder, qid
+from harness.vm.guest import Guest
 
 pytestmark = pytest.mark.shared_folder
 

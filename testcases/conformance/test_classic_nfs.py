@@ -9,10 +9,10 @@ import shlex
 
 import pytest
 
-from harness.guest import Guest
 from harness.provoke import OndemandDaemon, fscache_state, mount_scratch, wait_until_no_cookies
 from harness.provoke.cache_tree import ObjectAttribute, object_files, read_attribute
 from harness.provoke.network import mount_nfs, serve_nfs
+from harness.vm.guest import Guest
 
 pytestmark = pytest.mark.image("nfs")
 

@@ -3,7 +3,6 @@
 
 import shlex
 
-from harness.guest import Guest
 from harness.provoke import (
     OndemandDaemon,
     erofs_image,
@@ -14,6 +13,7 @@ from harness.provoke import (
     wait_until_no_cookies,
 )
 from harness.provoke.cache_tree import object_files
+from harness.vm.guest import Guest
 
 
 def errors(daemon: OndemandDaemon, path: str) -> tuple[str, str]:

@@ -8,7 +8,6 @@ cull, below "stop" nothing more is stored. They begin with b for blocks and with
 import errno
 import shlex
 
-from harness.guest import Guest
 from harness.provoke import (
     OndemandDaemon,
     Room,
@@ -19,6 +18,7 @@ from harness.provoke import (
     wait_until,
     wait_until_no_cookies,
 )
+from harness.vm.guest import Guest
 
 LIMITS = {"run": 50, "cull": 30, "stop": 10}
 

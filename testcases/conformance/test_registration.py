@@ -5,7 +5,6 @@ import shlex
 
 import pytest
 
-from harness.guest import CommandFailed, Guest
 from harness.provoke import (
     Cache,
     CacheState,
@@ -21,6 +20,7 @@ from harness.provoke import (
     wait_until_no_cache,
     wait_until_no_volumes,
 )
+from harness.vm.guest import CommandFailed, Guest
 
 OPEN_DEVICE = ": 3<>/dev/cachefiles"
 # Not busybox's, which cannot.

@@ -11,8 +11,8 @@ Found in the logs of daemons in stress runs. The report is in close_of_nothing.t
 
 import shlex
 
-from harness.guest import Guest
 from harness.provoke import OndemandDaemon, erofs_image, mount_command, mount_scratch
+from harness.vm.guest import Guest
 
 
 def test_a_close_is_taken_back_when_its_file_is_closed(guest: Guest) -> None:

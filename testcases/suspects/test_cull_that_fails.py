@@ -11,8 +11,8 @@ The refusal is cachefiles' own error injection.
 
 import shlex
 
-from harness.guest import Guest
 from harness.provoke import OndemandDaemon, erofs_image, mount_command, mount_scratch, wait_until_no_cookies
+from harness.vm.guest import Guest
 
 ERROR_INJECTION = "/proc/sys/cachefiles/error_injection"
 EIO = 2

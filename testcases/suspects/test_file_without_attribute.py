@@ -12,8 +12,8 @@ A file whose attribute is there and wrong is replaced; so should this one be.
 
 import shlex
 
-from harness.guest import Guest
 from harness.provoke import OndemandDaemon, erofs_image, mount_command, mount_scratch
+from harness.vm.guest import Guest
 
 ATTRIBUTE = "user.CacheFiles.cache"
 

@@ -10,7 +10,6 @@ Found by a sweep (harness sweep worker-cookie-again). The report is in forgotten
 
 import shlex
 
-from harness.guest import Guest
 from harness.provoke import (
     OndemandDaemon,
     Process,
@@ -21,6 +20,7 @@ from harness.provoke import (
     wait_until,
 )
 from harness.provoke.failing_allocation import FOLDER
+from harness.vm.guest import Guest
 
 
 def test_an_image_can_be_mounted_after_a_close_that_found_no_memory(guest: Guest) -> None:

@@ -11,7 +11,6 @@ Found by a sweep (harness sweep worker-reopen). The report is in forgotten_read.
 
 import shlex
 
-from harness.guest import Guest
 from harness.provoke import (
     OndemandDaemon,
     Process,
@@ -21,6 +20,7 @@ from harness.provoke import (
     mount_command,
     mount_scratch,
 )
+from harness.vm.guest import Guest
 
 # By then the daemon sleeps.
 DELAY_MS = 1000

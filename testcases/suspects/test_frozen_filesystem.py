@@ -10,7 +10,6 @@ notices that a transaction begins on a frozen filesystem, warns, and goes on. Th
 
 import shlex
 
-from harness.guest import Guest
 from harness.provoke import (
     OndemandDaemon,
     Process,
@@ -21,6 +20,7 @@ from harness.provoke import (
     wait_until,
     wait_until_no_cookies,
 )
+from harness.vm.guest import Guest
 
 #: Somebody waits for the thaw: cachefiles, or the daemon, which writes to the file that should not be there.
 WAITS = "cat /proc/[0-9]*/stack 2>/dev/null | grep -q ' mnt_want_write\\| percpu_rwsem_wait\\| sb_start_write'"

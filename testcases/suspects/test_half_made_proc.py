@@ -9,8 +9,8 @@ half_made_proc.txt.
 Each allocation of the module's load fails once.
 """
 
-from harness.guest import Guest
 from harness.provoke import load_with_failures
+from harness.vm.guest import Guest
 
 
 def test_nothing_is_left_of_a_load_that_failed(guest: Guest) -> None:

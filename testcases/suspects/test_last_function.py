@@ -9,8 +9,8 @@ mapped. This is no bug of the caches: random delays found it. The report is in l
 Whether it shows depends on a function's length, so the last one of each module is tried.
 """
 
-from harness.guest import Guest
 from harness.provoke import delay
+from harness.vm.guest import Guest
 
 MODULES = ("netfs", "fscache", "cachefiles", "erofs")
 

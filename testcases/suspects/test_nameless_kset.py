@@ -7,8 +7,8 @@ load fails with EINVAL instead of ENOMEM. ``harness sweep module-load`` found it
 Each allocation of the load of erofs fails once, unless it is stepped over: how many come before it varies.
 """
 
-from harness.guest import Guest
 from harness.provoke import load_with_failures
+from harness.vm.guest import Guest
 
 
 def test_a_load_without_memory_fails_in_silence(guest: Guest) -> None:

@@ -8,8 +8,8 @@ have a slab cache: ``harness sweep module-load`` found it. The report is in slab
 Each allocation of the load of cachefiles, which has one, fails once.
 """
 
-from harness.guest import Guest
 from harness.provoke import load_with_failures
+from harness.vm.guest import Guest
 
 
 def test_nothing_is_left_of_a_load_that_failed(guest: Guest) -> None:

@@ -13,7 +13,6 @@ volume_with_odd_attribute.txt.
 
 import shlex
 
-from harness.guest import Guest
 from harness.provoke import (
     OndemandDaemon,
     delay,
@@ -23,6 +22,7 @@ from harness.provoke import (
     mount_command,
     mount_scratch,
 )
+from harness.vm.guest import Guest
 
 # The worker complains each time round: slow enough to be read, fast enough to be seen.
 PAUSE_MS = 100

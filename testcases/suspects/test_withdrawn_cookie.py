@@ -12,7 +12,6 @@ host that gives its processor to somebody else.
 
 import shlex
 
-from harness.guest import Guest
 from harness.provoke import (
     OndemandDaemon,
     Process,
@@ -22,6 +21,7 @@ from harness.provoke import (
     mount_scratch,
     wait_until_no_cache,
 )
+from harness.vm.guest import Guest
 
 #: How long the withdrawal is held up, with interrupts off: a second processor frees the cookie in a few milliseconds.
 HELD_MS = 1000

@@ -10,7 +10,6 @@ other writes are refused.
 
 import errno
 
-from harness.guest import Guest
 from harness.provoke import (
     AnonymousFd,
     OndemandDaemon,
@@ -20,6 +19,7 @@ from harness.provoke import (
     mount_command,
     mount_scratch,
 )
+from harness.vm.guest import Guest
 
 MIB = 1 << 20
 # Released long before.

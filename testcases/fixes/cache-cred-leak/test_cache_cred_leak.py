@@ -5,8 +5,8 @@ cachefiles_determine_cache_security() makes them, when a cache is bound. Without
 puts them, and kmemleak finds 192 bytes for every cache that ever was.
 """
 
-from harness.guest import Guest
 from harness.provoke import bind_and_unbind, mount_scratch
+from harness.vm.guest import Guest
 
 TIMES = 8
 

@@ -9,8 +9,8 @@ in an orderly way: erofs depends on somebody who fills the cache.
 
 import shlex
 
-from harness.guest import Guest
 from harness.provoke import OndemandDaemon, delay, mount_command, mount_scratch
+from harness.vm.guest import Guest
 
 
 def test_a_classic_cache_opens_objects(guest: Guest) -> None:

@@ -6,7 +6,6 @@ counts the cookie's object. Closing /dev/cachefiles now withdraws the cache. Wit
 object to wait for and frees the volumes; the object that comes to be afterwards points to one.
 """
 
-from harness.guest import Guest
 from harness.provoke import (
     OndemandDaemon,
     delay,
@@ -16,6 +15,7 @@ from harness.provoke import (
     mount_scratch,
     wait_until_no_cache,
 )
+from harness.vm.guest import Guest
 
 # Released long before: as soon as the withdrawal waits for the volume.
 HOLD_MS = 300_000

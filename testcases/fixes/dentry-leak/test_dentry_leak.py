@@ -10,7 +10,6 @@ The two meet at the lock of the file's inode. Here somebody else holds it first 
 then the culling waits for it, then the lookup; locks are granted in that order.
 """
 
-from harness.guest import Guest
 from harness.provoke import (
     OndemandDaemon,
     delay,
@@ -20,6 +19,7 @@ from harness.provoke import (
     mount_scratch,
     wait_until,
 )
+from harness.vm.guest import Guest
 
 # Released long before.
 HOLD_MS = 300_000

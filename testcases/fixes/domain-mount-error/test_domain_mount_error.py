@@ -8,7 +8,6 @@ mount(2) that met it fails as it should; the next one takes the error for a moun
 
 import shlex
 
-from harness.guest import Guest
 from harness.provoke import (
     OndemandDaemon,
     erofs_image,
@@ -17,6 +16,7 @@ from harness.provoke import (
     mount_scratch,
     wait_until_no_cache,
 )
+from harness.vm.guest import Guest
 
 
 def test_a_domain_can_be_mounted_after_one_that_found_no_memory(guest: Guest) -> None:

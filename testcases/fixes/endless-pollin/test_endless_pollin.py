@@ -8,7 +8,6 @@ Without the fix poll() returns at once as long as anything is in that list, read
 and the daemon spins.
 """
 
-from harness.guest import Guest
 from harness.provoke import (
     OndemandDaemon,
     delay,
@@ -18,6 +17,7 @@ from harness.provoke import (
     mount_scratch,
     wait_until,
 )
+from harness.vm.guest import Guest
 
 
 def test_only_what_can_be_read_is_announced(guest: Guest) -> None:

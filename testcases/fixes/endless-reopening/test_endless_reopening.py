@@ -9,8 +9,8 @@ with nobody at work on it: the READ is never delivered, and poll() never says th
 With the fix the object is closed again, and the next read of the device sends the next OPEN.
 """
 
-from harness.guest import Guest
 from harness.provoke import OndemandDaemon, Process, delay, erofs_image, mount_command, mount_scratch
+from harness.vm.guest import Guest
 
 
 def test_a_failed_reopening_is_tried_again(guest: Guest) -> None:

@@ -12,7 +12,6 @@ volume's folder, if the image's file has been in the cache for longer. This is d
 
 import shlex
 
-from harness.guest import Guest
 from harness.provoke import (
     OndemandDaemon,
     delay,
@@ -23,6 +22,7 @@ from harness.provoke import (
     wait_until,
     wait_until_no_cache,
 )
+from harness.vm.guest import Guest
 
 
 def test_closing_a_cache_waits_for_the_thaw(guest: Guest) -> None:

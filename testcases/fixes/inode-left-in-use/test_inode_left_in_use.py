@@ -7,8 +7,8 @@ Without the fix the mark stays: from then on "Inode already in use", and that im
 any more, however well the daemon does.
 """
 
-from harness.guest import Guest
 from harness.provoke import OndemandDaemon, erofs_image, mount_command, mount_scratch
+from harness.vm.guest import Guest
 
 
 def mount(guest: Guest) -> str:

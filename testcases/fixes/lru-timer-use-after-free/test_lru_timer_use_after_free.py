@@ -10,8 +10,8 @@ when it comes to it.
 import re
 import shlex
 
-from harness.guest import Guest
 from harness.provoke import OndemandDaemon, erofs_image, mount_command, mount_scratch
+from harness.vm.guest import Guest
 
 # fscache_lru_cookie_timeout cannot be set: it has to pass.
 TIMEOUT = 10

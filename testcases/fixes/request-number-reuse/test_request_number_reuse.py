@@ -10,7 +10,6 @@ with the wrong size, before its own file was prepared.
 
 import errno
 
-from harness.guest import Guest
 from harness.provoke import (
     OndemandDaemon,
     delay,
@@ -20,6 +19,7 @@ from harness.provoke import (
     mount_scratch,
     wait_until,
 )
+from harness.vm.guest import Guest
 
 
 def test_a_late_answer_is_refused(guest: Guest) -> None:

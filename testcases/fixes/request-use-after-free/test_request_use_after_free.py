@@ -9,8 +9,8 @@ counts who uses a request.
 The copy is held by a page of the reader's memory that is not there yet.
 """
 
-from harness.guest import Guest
 from harness.provoke import OndemandDaemon, ParkedRead, Process, erofs_image, mount_command, mount_scratch
+from harness.vm.guest import Guest
 
 
 def test_a_request_outlives_its_completion(guest: Guest) -> None:

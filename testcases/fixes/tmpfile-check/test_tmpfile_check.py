@@ -9,8 +9,8 @@ a cache binds, so that nothing but the missing temporary files can be the reason
 
 import pytest
 
-from harness.guest import Guest
 from harness.provoke import bind_and_unbind, delay, mount_scratch
+from harness.vm.guest import Guest
 
 
 def test_a_cache_needs_temporary_files(guest: Guest) -> None:

@@ -8,8 +8,8 @@ closed, and the hung task detector reports it. The fix takes the request back wh
 reader is killed.
 """
 
-from harness.guest import Guest
 from harness.provoke import OndemandDaemon, Process, erofs_image, mount_command, mount_scratch
+from harness.vm.guest import Guest
 
 
 def test_a_reader_can_be_killed(guest: Guest) -> None:

@@ -9,7 +9,6 @@ the attribute is missing and something is mounted on the folder, so that it cann
 
 import shlex
 
-from harness.guest import Guest
 from harness.provoke import (
     OndemandDaemon,
     delay,
@@ -19,6 +18,7 @@ from harness.provoke import (
     mount_command,
     mount_scratch,
 )
+from harness.vm.guest import Guest
 
 # The worker complains each time round: slow enough to be read, fast enough to be seen.
 PAUSE_MS = 100

@@ -10,7 +10,6 @@ sleeps on until 20 seconds have passed, and had the file been closed later than 
 
 import shlex
 
-from harness.guest import Guest
 from harness.provoke import (
     OndemandDaemon,
     erofs_image,
@@ -20,6 +19,7 @@ from harness.provoke import (
     mount_scratch,
     wait_until,
 )
+from harness.vm.guest import Guest
 
 # Bits of fscache_volume.flags, in hexadecimal: ACQUIRE_PENDING; RELINQUISHED and COLLIDED_WITH.
 WAITING = "tail -n +3 /proc/fs/fscache/volumes | grep -q ' 08 '"

@@ -8,7 +8,6 @@ goes on. Without the fix the withdrawal holds no reference, the mount frees the 
 withdrawal goes on with memory that is gone.
 """
 
-from harness.guest import Guest
 from harness.provoke import (
     OndemandDaemon,
     delay,
@@ -19,6 +18,7 @@ from harness.provoke import (
     mount_scratch,
     wait_until_no_cache,
 )
+from harness.vm.guest import Guest
 
 # Released long before.
 HOLD_MS = 300_000

@@ -7,7 +7,6 @@ assume that everything was written: a daemon that hands over two pages hears tha
 although nobody wrote the second.
 """
 
-from harness.guest import Guest
 from harness.provoke import (
     AnonymousFd,
     OndemandDaemon,
@@ -17,6 +16,7 @@ from harness.provoke import (
     mount_command,
     mount_scratch,
 )
+from harness.vm.guest import Guest
 
 PAGE = 4096
 

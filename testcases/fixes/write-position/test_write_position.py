@@ -6,7 +6,6 @@ Without the fix the position stays at 0: each write says that all went well and 
 before it. What is left in the cache is the image's last piece, at the place of the first.
 """
 
-from harness.guest import Guest
 from harness.provoke import (
     AnonymousFd,
     OndemandDaemon,
@@ -16,6 +15,7 @@ from harness.provoke import (
     mount_command,
     mount_scratch,
 )
+from harness.vm.guest import Guest
 
 PIECE = 65536
 CACHED = "/cache/cache/Ierofs,image/@*/Dimage"

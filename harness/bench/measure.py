@@ -1,0 +1,319 @@
+# SPDX-License-Identifier: GPL-2.0-only
+"""Takes samples of how long things take; what they come to is in :mod:`harness.bench.figures`.
+
+What a user would type is run as a process of its own, so that its start counts, too. Edits are made in a copy of
+the kernel's source tree, and each is another one: nothing that is measured is in a cache.
+"""
+
+from __future__ import annotations
+
+import functools
+import os
+import secrets
+import shutil
+import sys
+import time
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
+from pathlib import Path
+
+from harness.bench.figures import GROWTH, MATRIX, VIRTME_NG, Growth, figures_of, in_turns
+from harness.bench.report import document, plot
+from harness.bench.virtme import VirtmeNg
+from harness.core import proc
+from harness.core.cache import Cache, content_key
+from harness.core.deadline import Deadline
+from harness.core.errors import LabError, UserError
+from harness.core.files import disk_error, write_atomically
+from harness.core.model import Fix, Presence
+from harness.core.progress import activity, say
+from harness.runner.lab import SO_FAR, Lab
+from harness.runner.runs import RunFolder
+from harness.vm.bringup import GuestMaker
+from harness.vm.guest import Guest
+
+#: Takes one sample, in seconds; what it leaves goes into the folder that it is given.
+Sampler = Callable[[Path], float]
+
+#: The files in a run's folder.
+RECORD, PLOT = "bench.json", "bench.svg"
+#: What a user types as ``harness``; a folder of that name where one is does not count.
+HARNESS: tuple[str, ...] = (sys.executable, "-P", "-m", "harness")
+_COPIES = "bench"
+_COMMAND_SECONDS = 4 * 3600.0
+
+
+class EditedTree:
+    """A copy of a kernel's source tree, like somebody's working tree; made once, and edited for each sample.
+
+    Files are links to those of the original until they are edited.
+
+    Args:
+        original: the tree, which stays as it is.
+        fingerprint: names its contents.
+        file: what is edited, relative to the tree.
+        cache: where the copy is.
+    """
+
+    def __init__(self, original: Path, fingerprint: str, file: str, cache: Cache) -> None:
+        self._original = original / file
+        name = content_key([str(original), fingerprint])
+
+        def copy(folder: Path) -> None:
+            with activity(f"copying {original}"):
+                ignored = shutil.ignore_patterns(".git")
+                shutil.copytree(original, folder, True, ignored, _link, dirs_exist_ok=True)
+
+        self.path = cache.entry(f"{_COPIES}/{name}", copy)
+        self._file = self.path / file
+        # As the last one left it, it is edited.
+        self._file.unlink(missing_ok=True)
+        _link(str(self._original), str(self._file))
+        for other in self.path.parent.iterdir():
+            if other != self.path and not other.name.endswith(".partial"):
+                shutil.rmtree(other, ignore_errors=True)
+
+    def edit(self) -> None:
+        """Give the file contents that it never had, and that make other machine code."""
+        word = secrets.token_hex(8)
+        text = self._original.read_text(encoding="utf-8", errors="surrogateescape")
+        edited = f'{text}\nstatic const char lab_bench[] __attribute__((used)) = "{word}";\n'
+        # Not written in place: that would be the original's contents, too.
+        self._file.unlink(missing_ok=True)
+        self._file.write_text(edited, encoding="utf-8", errors="surrogateescape")
+
+
+def _link(source: str, target: str) -> None:
+    try:
+        os.link(source, target)
+    except OSError:
+        # On another disk.
+        shutil.copy2(source, target)
+
+
+class Samplers:
+    """What takes samples, by the name of what is measured.
+
+    Args:
+        lab: the kernel and image that are measured, prepared.
+        run: the run's folder.
+        fix: whose un-fix and test case are used.
+        virtme_ng: what boots are compared with, None where there is nothing.
+    """
+
+    def __init__(self, lab: Lab, run: RunFolder, fix: Fix, virtme_ng: VirtmeNg | None) -> None:
+        self._lab = lab
+        self._run = run
+        self._fix = fix
+        self._virtme_ng = virtme_ng
+        self._kernel = lab.settings.kernel
+
+    def prepared(self, names: Sequence[str]) -> dict[str, Sampler]:
+        """The samplers of some names; what they need beforehand has been made.
+
+        Raises:
+            HarnessError: it cannot be made.
+        """
+        makers: dict[str, Callable[[], Sampler]] = {
+            "cold_boot_to_ssh": self._cold,
+            "warm_restore_to_ssh": self._warm,
+            VIRTME_NG: self._virtme,
+            "variant_rebuild": self._variant,
+            "edit_to_first_result": functools.partial(self._verdict, SO_FAR),
+            "edit_to_verdict": self._verdict,
+            MATRIX.name: lambda: self._typed("prove", "--kernel", self._kernel, good=(0, 1)),
+            **{growth.kind.name: functools.partial(self._growth, growth) for growth in GROWTH},
+        }
+        return {name: makers[name]() for name in names}
+
+    def _cold(self) -> Sampler:
+        maker = GuestMaker(self._lab.recipe(), self._lab.cache)
+
+        def sample(folder: Path) -> float:
+            started = time.perf_counter()
+            with maker.boot(folder) as guest:
+                return _answered(guest, started)
+
+        return sample
+
+    def _warm(self) -> Sampler:
+        maker = GuestMaker(self._lab.recipe(), self._lab.cache)
+        saved = maker.saved_machine()
+
+        def sample(folder: Path) -> float:
+            started = time.perf_counter()
+            with maker.restore(saved, folder) as guest:
+                return _answered(guest, started)
+
+        return sample
+
+    def _virtme(self) -> Sampler:
+        assert self._virtme_ng is not None
+        virtme_ng, shape = self._virtme_ng, self._lab.shape()
+        return lambda folder: virtme_ng.seconds_to_answer(shape, folder)
+
+    def _variant(self) -> Sampler:
+        tree, lab = self._edited_tree()
+
+        def sample(_: Path) -> float:
+            tree.edit()
+            started = time.perf_counter()
+            lab.modules_under_test((self._fix.name,))
+            seconds = time.perf_counter() - started
+            _forget_modules(lab, (self._fix.name,), ())
+            return seconds
+
+        return sample
+
+    def _verdict(self, until: str = "") -> Sampler:
+        tree, lab = self._edited_tree()
+        words = ("run", self._fix.name, "--kernel", self._kernel, "--tree", str(tree.path))
+        typed = self._typed(*words, until=until)
+
+        def sample(folder: Path) -> float:
+            tree.edit()
+            seconds = typed(folder)
+            _forget_modules(lab, ())
+            return seconds
+
+        return sample
+
+    def _edited_tree(self) -> tuple[EditedTree, Lab]:
+        """A tree to edit, and a lab for it, whose kernel is built."""
+        kernel, tree = self._lab.kernel, self._lab.built.tree
+        if self._fix.on(self._kernel).presence is not Presence.PRESENT:
+            raise UserError(
+                f"--fix {self._fix.name}: the kernel {self._kernel} does not have that fix", "name one that it has"
+            )
+        edited = EditedTree(tree.path, tree.fingerprint, kernel.path_of(self._fix.files[0]), self._lab.cache)
+        lab = Lab(replace(self._lab.settings, tree=edited.path), self._run.path)
+        # The modules before the edit, on which all that follows is based.
+        lab.modules_under_test()
+        return edited, lab
+
+    def _growth(self, growth: Growth) -> Sampler:
+        repeated = ("--repeat", str(growth.cases), "-j", str(growth.guests))
+        return self._typed("run", self._fix.name, "--kernel", self._kernel, *repeated)
+
+    def _typed(self, *words: str, good: Sequence[int] = (0,), until: str = "") -> Sampler:
+        """Runs ``harness`` as a user would, and takes its time.
+
+        Args:
+            words: what follows ``harness``.
+            good: the exit codes with which it has done what was asked for.
+            until: what is in the line that ends the time; its whole time where this is empty.
+        """
+
+        def sample(folder: Path) -> float:
+            log = folder / "output.log"
+            deadline = Deadline.after(_COMMAND_SECONDS)
+            said: list[float] = []
+
+            def note(line: str) -> None:
+                if until and until in line:
+                    said.append(time.perf_counter())
+
+            started = time.perf_counter()
+            finished = proc.run([*HARNESS, *words], deadline=deadline, log=log, on_line=note)
+            said.append(time.perf_counter())
+            self._run.become_latest()
+            if finished.returncode not in good:
+                raise LabError(
+                    f"harness {words[0]} ended with {finished.returncode}, so there is nothing to measure",
+                    f"see {log}",
+                )
+            return said[0] - started
+
+        return sample
+
+
+def _answered(guest: Guest, started: float) -> float:
+    guest.run("uname -r")
+    return time.perf_counter() - started
+
+
+def _forget_modules(lab: Lab, *variants: Sequence[str]) -> None:
+    """Remove modules of an edit that nobody makes again."""
+    for without in variants:
+        folder = lab.modules_under_test(without).folder
+        # First what makes others look at it.
+        (folder / "contents.json").unlink(missing_ok=True)
+        shutil.rmtree(folder, ignore_errors=True)
+
+
+class Record:
+    """The samples so far; the files in the run's folder are valid at any moment.
+
+    Args:
+        run: the run's folder.
+        lab: what is measured.
+        virtme_ng: which virtme-ng boots what, or why none is compared with.
+    """
+
+    def __init__(self, run: RunFolder, lab: Lab, virtme_ng: str) -> None:
+        self._run = run
+        self._lab = lab
+        self._virtme_ng = virtme_ng
+        self.samples: dict[str, list[float]] = {}
+        self._loads = [os.getloadavg()[0]]
+        self._write()
+
+    def add(self, name: str, seconds: float) -> None:
+        """Another sample was taken."""
+        self.samples.setdefault(name, []).append(seconds)
+        self._loads.append(os.getloadavg()[0])
+        self._write()
+
+    def text(self) -> str:
+        """As ``bench.json`` has it."""
+        figures, session = figures_of(self.samples), self._lab.session()
+        return document(figures, session, self.samples, self._virtme_ng, self._load)
+
+    def plot(self) -> str:
+        """As ``bench.svg`` has it."""
+        session = self._lab.session()
+        load = "load of the host {:.1f} to {:.1f}".format(*self._load)
+        what = (self._lab.kernel.name, session.kernel_release, session.accelerator, session.machine, load)
+        return plot(figures_of(self.samples), ", ".join(what))
+
+    @property
+    def _load(self) -> tuple[float, float]:
+        """The host's load average so far, the least and the most."""
+        return min(self._loads), max(self._loads)
+
+    def _write(self) -> None:
+        write(self._run.path / RECORD, self.text())
+        write(self._run.path / PLOT, self.plot())
+
+
+def write(file: Path, text: str) -> None:
+    """Write a file whole.
+
+    Raises:
+        LabError: it cannot be written.
+    """
+    try:
+        write_atomically(file, text)
+    except OSError as error:
+        raise disk_error(error, file.parent) from error
+
+
+def measure(samplers: Mapping[str, Sampler], rounds: int, folder: Path, record: Record) -> None:
+    """Take samples of everything in turns.
+
+    Args:
+        samplers: what is measured.
+        rounds: how often.
+        folder: gets a folder for each sample.
+        record: gets the samples.
+
+    Raises:
+        HarnessError: something cannot be measured.
+    """
+    for name in in_turns(tuple(samplers), rounds):
+        number = len(record.samples.get(name, ())) + 1
+        evidence = folder / f"{name}-{number}"
+        evidence.mkdir()
+        seconds = samplers[name](evidence)
+        record.add(name, seconds)
+        say(f"{name} {number}: {seconds:.2f} s")

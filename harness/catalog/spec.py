@@ -1,0 +1,306 @@
+# SPDX-License-Identifier: GPL-2.0-only
+"""YAML files -> records. An error names the file, the key and what was expected there."""
+
+from __future__ import annotations
+
+import datetime
+import json
+import re
+from pathlib import Path
+from typing import Annotated, Any, Literal, TypeVar
+
+import pydantic
+import yaml
+from pydantic import ConfigDict, Field, StringConstraints
+
+from harness.core.errors import UserError
+from harness.core.model import (
+    Fix,
+    FixOnKernel,
+    Image,
+    Kernel,
+    KernelSource,
+    Presence,
+    ReproductionClass,
+    Signature,
+    SourceKind,
+    Suppression,
+    Verdict,
+)
+
+#: Known noise of a checkout.
+SUPPRESSIONS = Path("testcases/suppressions.yaml")
+
+CommitId = Annotated[str, StringConstraints(pattern=r"^[0-9a-f]{12}$")]
+OptionName = Annotated[str, StringConstraints(pattern=r"^CONFIG_\w+$")]
+FolderName = Annotated[str, StringConstraints(pattern=r"^\w[\w.+-]*(/\w[\w.+-]*)*$")]
+PackageName = Annotated[str, StringConstraints(pattern=r"^[a-z0-9][a-z0-9.+-]+$")]
+
+
+class _Schema(pydantic.BaseModel):
+    model_config = ConfigDict(extra="forbid", strict=True, hide_input_in_errors=False)
+
+
+class _SourceSchema(_Schema):
+    debian_package: PackageName | None = Field(default=None, alias="debian-package")
+    tree: str | None = None
+
+    @pydantic.model_validator(mode="after")
+    def _exactly_one(self) -> _SourceSchema:
+        if (self.debian_package is None) == (self.tree is None):
+            raise ValueError("name exactly one of debian-package and tree")
+        return self
+
+
+class _KernelSchema(_Schema):
+    source: _SourceSchema
+    fragments: list[str] = Field(min_length=1)
+    modules: list[FolderName] = Field(min_length=1)
+    moved: dict[str, str] = {}
+    unsanitized: list[FolderName] = []
+    companions: dict[FolderName, Annotated[list[FolderName], Field(min_length=1)]] = {}
+    objects: int = Field(default=0, ge=0)
+
+
+class _ImageSchema(_Schema):
+    packages: list[PackageName] = Field(min_length=1)
+    overlay: str = "overlay"
+    scratch_mib: int = Field(default=1024, ge=64, alias="scratch-mib")
+
+
+class _SignatureSchema(_Schema):
+    titles: list[str] = []
+    frames: list[str] = []
+    assertion: str = ""
+
+    @pydantic.model_validator(mode="after")
+    def _not_empty(self) -> _SignatureSchema:
+        if not self.titles and not self.assertion:
+            raise ValueError("give titles of kernel reports, or the assertion that fails")
+        return self
+
+
+class _FixOnKernelSchema(_Schema):
+    presence: Presence = Field(
+        default=Presence.PRESENT,
+        strict=False,
+        description="Whether the kernel has the fix; fix.cocci puts in a missing one.",
+    )
+    verdict: Verdict = Field(default=Verdict.PROVEN, strict=False, description="What harness prove is known to say.")
+    reason: str = Field(default="", description="Why it does not apply, or why the verdict is not 'proven'.")
+
+    @pydantic.model_validator(mode="before")
+    @classmethod
+    def _word_alone(cls, value: Any) -> Any:
+        return {"presence": value} if isinstance(value, str) else value
+
+    @pydantic.model_validator(mode="after")
+    def _explained(self) -> _FixOnKernelSchema:
+        if self.presence is Presence.NOT_APPLICABLE:
+            self.verdict = Verdict.NOT_APPLICABLE
+        if self.verdict is not Verdict.PROVEN and not self.reason:
+            raise ValueError("give the reason")
+        return self
+
+
+class _FixSchema(_Schema):
+    commit: CommitId = Field(description="First 12 digits of the upstream commit.")
+    subject: str = Field(min_length=1, description="The commit's subject line.")
+    fixes: CommitId | Literal[""] = Field(default="", description="The commit that brought the bug, 12 digits.")
+    cve: Annotated[str, StringConstraints(pattern=r"^(CVE-\d{4}-\d+)?$")] = Field(default="", description="Its CVE.")
+    subsystem: Literal["cachefiles", "fscache", "netfs", "erofs"] = Field(description="Where the bug is.")
+    kernels: dict[str, _FixOnKernelSchema] = Field(
+        min_length=1, description="Each kernel of kernels/: 'present', or what is known of the fix on it."
+    )
+    files: list[str] = Field(
+        min_length=1, description="Files that the un-fix changes, each of them, by their paths in Linux 6.1."
+    )
+    options: list[OptionName] = Field(default=[], description="Kconfig options without which the test cannot run.")
+    reproduction: ReproductionClass = Field(strict=False, description="How the bug is provoked.")
+    signature: _SignatureSchema = Field(description="What the kernel log, or the test, says without the fix.")
+    widening: str = Field(default="", description="What makes the race window wide.")
+    path_counters: dict[str, int] = Field(
+        alias="path-counters",
+        min_length=1,
+        description="Counters that the test must report, and the least value that shows that the bug's path ran.",
+    )
+    taken_out_with: list[str] = Field(
+        default=[], alias="taken-out-with", description="Fixes without which the symptom cannot appear."
+    )
+    notes: str = Field(default="", description="What was found out by booting, and what was tried.")
+
+
+class _SuppressionSchema(_Schema):
+    title: str = Field(min_length=1)
+    kernel: str = ""
+    reason: str = Field(min_length=1)
+    expires: datetime.date
+
+    @pydantic.field_validator("title")
+    @classmethod
+    def _is_a_regular_expression(cls, title: str) -> str:
+        try:
+            re.compile(title)
+        except re.error as error:
+            raise ValueError(f"not a regular expression: {error}") from error
+        return title
+
+
+_SchemaT = TypeVar("_SchemaT", bound=_Schema)
+
+
+def _read(file: Path) -> Any:
+    try:
+        return yaml.safe_load(file.read_text(encoding="utf-8"))
+    except OSError as error:
+        raise UserError(f"{file}: cannot be read ({error.strerror})") from error
+    except (yaml.YAMLError, UnicodeDecodeError, ValueError) as error:
+        raise UserError(f"{file}: is not valid YAML: {' '.join(str(error).split())}", "mend the file") from error
+
+
+def _load(file: Path, schema: type[_SchemaT]) -> _SchemaT:
+    data = _read(file)
+    if not isinstance(data, dict):
+        raise UserError(f"{file}: expected keys and values, found {type(data).__name__}", "mend the file")
+    try:
+        return schema.model_validate(data)
+    except pydantic.ValidationError as error:
+        raise UserError(f"{file}: {_first_complaint(error)}", "mend the file") from error
+
+
+def _first_complaint(error: pydantic.ValidationError) -> str:
+    detail = error.errors()[0]
+    key = ".".join(str(part) for part in detail["loc"]) or "(whole file)"
+    found = detail.get("input")
+    shown = "" if detail["type"] == "missing" or isinstance(found, dict) else f", found {found!r}"
+    return f"key {key!r}: {detail['msg']}{shown}"
+
+
+def _named(folder: Path, name: str, suffix: str, what: str) -> Path:
+    file = folder / f"{name}{suffix}"
+    if not file.is_file():
+        known = ", ".join(sorted(path.name.removesuffix(suffix) for path in folder.glob(f"*{suffix}")))
+        raise UserError(f"there is no {what} named {name!r}", f"known: {known or 'none'} (in {folder})")
+    return file
+
+
+def load_kernel(project: Path, name: str) -> Kernel:
+    """Read ``kernels/<name>.yaml``.
+
+    Raises:
+        UserError: it does not exist, is malformed, or names a fragment that does not exist.
+    """
+    folder = project / "kernels"
+    schema = _load(_named(folder, name, ".yaml", "kernel"), _KernelSchema)
+    fragments = tuple(_named(folder / "fragments", fragment, ".config", "fragment") for fragment in schema.fragments)
+    source = schema.source
+    chosen = (
+        KernelSource(SourceKind.TREE, source.tree)
+        if source.tree is not None
+        else KernelSource(SourceKind.DEBIAN_PACKAGE, source.debian_package or "")
+    )
+    return Kernel(
+        name,
+        chosen,
+        fragments,
+        modules=tuple(schema.modules),
+        moved=schema.moved,
+        unsanitized=tuple(schema.unsanitized),
+        companions={name: tuple(folders) for name, folders in schema.companions.items()},
+        objects=schema.objects,
+    )
+
+
+def load_image(project: Path, name: str) -> Image:
+    """Read ``images/<name>.yaml``.
+
+    Raises:
+        UserError: it does not exist or is malformed.
+    """
+    folder = project / "images"
+    schema = _load(_named(folder, name, ".yaml", "image"), _ImageSchema)
+    overlay = folder / schema.overlay
+    if not overlay.is_dir():
+        raise UserError(f"{folder / name}.yaml: key 'overlay': there is no folder {overlay}", "mend the file")
+    return Image(name, tuple(schema.packages), overlay, schema.scratch_mib)
+
+
+def load_fix(project: Path, name: str) -> Fix:
+    """Read ``testcases/fixes/<name>/fix.yaml``.
+
+    Raises:
+        UserError: there is no such fix, or its file is malformed.
+    """
+    folder = project / "testcases" / "fixes" / name
+    file = folder / "fix.yaml"
+    if not file.is_file():
+        raise UserError(f"there is no fix named {name!r}", f"known: {', '.join(fix_names(project)) or 'none'}")
+    schema = _load(file, _FixSchema)
+    return Fix(
+        name=name,
+        folder=folder,
+        commit=schema.commit,
+        subject=schema.subject,
+        fixes=schema.fixes,
+        cve=schema.cve,
+        subsystem=schema.subsystem,
+        kernels={name: FixOnKernel(**dict(known)) for name, known in schema.kernels.items()},
+        files=tuple(schema.files),
+        options=tuple(schema.options),
+        reproduction=schema.reproduction,
+        signature=Signature(
+            tuple(schema.signature.titles), tuple(schema.signature.frames), schema.signature.assertion
+        ),
+        widening=schema.widening,
+        path_counters=schema.path_counters,
+        taken_out_with=tuple(schema.taken_out_with),
+        notes=schema.notes,
+    )
+
+
+def fix_json_schema() -> str:
+    """The JSON schema of ``fix.yaml``, for editors: ``testcases/fixes/fix.schema.json``."""
+    schema = _FixSchema.model_json_schema(by_alias=True)
+    # A word alone is short for a mapping with nothing but the presence.
+    known = {"anyOf": [{"$ref": "#/$defs/Presence"}, {"$ref": "#/$defs/_FixOnKernelSchema"}]}
+    schema["properties"]["kernels"]["additionalProperties"] = known
+    return json.dumps(schema, indent=1) + "\n"
+
+
+def fix_names(project: Path) -> tuple[str, ...]:
+    """The names of all fixes of the catalogue, sorted."""
+    return tuple(sorted(file.parent.name for file in (project / "testcases" / "fixes").glob("*/fix.yaml")))
+
+
+def load_fixes(project: Path, names: tuple[str, ...]) -> tuple[Fix, ...]:
+    """The named fixes; all of the catalogue where no name is given.
+
+    Raises:
+        UserError: a name is unknown, or a file is malformed.
+    """
+    return tuple(load_fix(project, name) for name in names or fix_names(project))
+
+
+def load_suppressions(file: Path) -> tuple[Suppression, ...]:
+    """Read ``testcases/suppressions.yaml``; none where there is no such file or nothing in it.
+
+    Raises:
+        UserError: it is malformed; the message names the entry, counted from 1, and the key.
+    """
+    if not file.exists():
+        return ()
+    entries = _read(file) or []
+    if not isinstance(entries, list):
+        raise UserError(f"{file}: expected a list of entries, found {type(entries).__name__}", "mend the file")
+    return tuple(_suppression(file, number, entry) for number, entry in enumerate(entries, 1))
+
+
+def _suppression(file: Path, number: int, entry: object) -> Suppression:
+    if not isinstance(entry, dict):
+        found = type(entry).__name__
+        raise UserError(f"{file}: entry {number}: expected keys and values, found {found}", "mend the file")
+    try:
+        schema = _SuppressionSchema.model_validate(entry)
+    except pydantic.ValidationError as error:
+        raise UserError(f"{file}: entry {number}: {_first_complaint(error)}", "mend the file") from error
+    return Suppression(schema.title, schema.reason, schema.expires, schema.kernel)

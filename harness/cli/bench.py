@@ -1,0 +1,114 @@
+# SPDX-License-Identifier: GPL-2.0-only
+"""The command ``harness bench``."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from harness.bench import measure as bench
+from harness.bench import virtme
+from harness.bench.figures import GROWTH, KINDS, MATRIX, USUAL, VIRTME_NG, figures_of
+from harness.bench.measure import Record, Samplers
+from harness.bench.report import figure_table
+from harness.bench.virtme import VirtmeNg
+from harness.catalog import spec
+from harness.cli import doctor
+from harness.cli.options import JsonOption
+from harness.core import host
+from harness.core.errors import UserError
+from harness.core.progress import results_console, say
+from harness.runner.lab import Lab, Settings
+from harness.runner.recording import recorded
+from harness.runner.runs import RunFolder
+
+#: A fix with one test case that takes no time of its own.
+_FIX = "inode-left-in-use"
+
+
+def bench_(
+    figures: Annotated[
+        list[str] | None,
+        typer.Argument(
+            metavar="[FIGURE]...", help=f"What to measure: {', '.join(KINDS)}. Default: the first {len(USUAL)}."
+        ),
+    ] = None,
+    repeat: Annotated[
+        int, typer.Option("--repeat", min=1, help="Samples of each figure; of the matrix and of growth there is one.")
+    ] = 5,
+    kernel: Annotated[str, typer.Option("--kernel", help="Kernel to measure: a name in kernels/.")] = Settings.kernel,
+    fix: Annotated[
+        str, typer.Option("--fix", metavar="NAME", help="Whose un-fix and test case are used for edits.")
+    ] = _FIX,
+    matrix: Annotated[bool, typer.Option("--matrix", help="Also the whole of harness prove: ten minutes.")] = False,
+    growth: Annotated[
+        bool, typer.Option("--growth", help="Also 1, 10, 50 test cases and 1, 2, 4 guests: half an hour.")
+    ] = False,
+    plot: Annotated[
+        Path | None, typer.Option("--plot", metavar="FILE", help="Write the plot (SVG) to this file, too.")
+    ] = None,
+    as_json: JsonOption = False,
+) -> None:
+    """Measure how long the lab takes, in turns, so that a slow minute of the host meets all figures.
+
+    Boots are compared with virtme-ng where it is installed and there is a kernel that it can boot. Exit codes:
+    0 measured; 2 you asked for something impossible; 3 the lab broke.
+    """
+    names = _names(figures or (), matrix, growth)
+    if plot is not None and not plot.absolute().parent.is_dir():
+        raise UserError(f"--plot {plot}: {plot.absolute().parent} is no folder", "make it, or name another file")
+    doctor.require_tools()
+    settings = Settings(host.project_folder(), host.cache_folder(), kernel)
+    chosen = spec.load_fix(settings.project, fix)
+    run = RunFolder(settings.project)
+    lab = Lab(settings, run.path)
+    with recorded(run, lab):
+        lab.prepare()
+        virtme_ng, why = _virtme_ng(lab, names, asked=VIRTME_NG in (figures or ()))
+        wanted = [name for name in names if name != VIRTME_NG or virtme_ng]
+        record = Record(run, lab, why)
+        say(f"figures so far: {run.path / bench.RECORD}")
+        with lab.cache.lock("bench"):
+            bench.measure(Samplers(lab, run, chosen, virtme_ng).prepared(wanted), repeat, run.path, record)
+        run.write(lab.session())
+    if plot is not None:
+        bench.write(plot, record.plot())
+    if as_json:
+        print(record.text(), end="")
+    else:
+        results_console().print(figure_table(figures_of(record.samples)))
+    say(why)
+    say(f"plot: {run.path / bench.PLOT}")
+
+
+def register(app: typer.Typer) -> None:
+    """Add the command."""
+    app.command(name="bench")(bench_)
+
+
+def _names(asked: Sequence[str], matrix: bool, growth: bool) -> list[str]:
+    """What to measure, in the order of the catalogue."""
+    if unknown := [name for name in asked if name not in KINDS]:
+        raise UserError(f"there is no figure {unknown[0]!r}", f"figures: {', '.join(KINDS)}")
+    chosen = {*(asked or (kind.name for kind in USUAL))}
+    if matrix:
+        chosen.add(MATRIX.name)
+    if growth:
+        chosen |= {one.kind.name for one in GROWTH}
+    return [name for name in KINDS if name in chosen]
+
+
+def _virtme_ng(lab: Lab, names: Sequence[str], asked: bool) -> tuple[VirtmeNg | None, str]:
+    """virtme-ng, where it is to be measured and can be; and which it is, or why there is none."""
+    if VIRTME_NG not in names:
+        return None, "virtme-ng was not asked for"
+    try:
+        found = virtme.find(lab.built, lab.settings.project, lab.cache)
+    except UserError as error:
+        if asked:
+            raise
+        return None, f"no comparison with virtme-ng: {error.message} (next: {error.next_step})"
+    return found, str(found)

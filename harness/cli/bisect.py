@@ -1,0 +1,242 @@
+# SPDX-License-Identifier: GPL-2.0-only
+"""The commands ``harness bisect``, ``bisect-step`` and ``bisect-config``."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import re
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from harness.bisect import command, config_command, report
+from harness.bisect.command import Tools
+from harness.bisect.config import Difference
+from harness.bisect.records import Answer, Question, Seen
+from harness.catalog.selection import selected
+from harness.cli import doctor
+from harness.cli.options import JsonOption
+from harness.core import host
+from harness.core.errors import UserError
+from harness.core.model import Result
+from harness.core.progress import say
+from harness.core.text import without_control_characters
+from harness.kbuild import build_fixes
+from harness.runner.lab import Lab, Settings
+from harness.runner.pytest_plugin import LabSession, run_cases
+from harness.runner.runs import RunFolder
+
+#: What ``git bisect run`` understands; from 128 on it stops the bisection.
+OLD, NEW, SKIP, ABORT = 0, 1, 125, 128
+
+_TERM = re.compile(r"[a-z][a-z-]*")
+#: Words that mean something else to ``git bisect``.
+_GITS_OWN = frozenset(
+    [
+        "bad",
+        "good",
+        "help",
+        "log",
+        "new",
+        "next",
+        "old",
+        "replay",
+        "reset",
+        "run",
+        "skip",
+        "start",
+        "terms",
+        "view",
+        "visualize",
+    ]
+)
+
+CaseArgument = Annotated[str, typer.Argument(help="A fix's name, a file, a folder or a pytest node id.")]
+TitleOption = Annotated[
+    str,
+    typer.Option(
+        "--title", help="The finding that makes a commit bad. Default: what is documented of the test case."
+    ),
+]
+KernelOption = Annotated[
+    str, typer.Option("--kernel", help="How to build: a name in kernels/; its source is not used.")
+]
+TermOldOption = Annotated[
+    str, typer.Option("--term-old", metavar="WORD", help="To find what mended the bug: what the old state is called.")
+]
+TermNewOption = Annotated[str, typer.Option("--term-new", metavar="WORD", help="The same for the new state.")]
+
+
+def bisect(
+    testcase: Annotated[
+        str | None, typer.Argument(help="A fix's name, a file, a folder or a pytest node id.")
+    ] = None,
+    tree: Annotated[Path | None, typer.Option("--tree", help="The kernel's git repository; not touched.")] = None,
+    good: Annotated[str, typer.Option("--good", metavar="REF", help="A commit without the bug.")] = "",
+    bad: Annotated[str, typer.Option("--bad", metavar="REF", help="A commit with the bug.")] = "",
+    title: TitleOption = "",
+    confidence: Annotated[
+        float, typer.Option("--confidence", min=0.5, max=0.999999, help="How sure the answer must be.")
+    ] = 0.99,
+    term_old: TermOldOption = "",
+    term_new: TermNewOption = "",
+    build_fix: Annotated[
+        list[str] | None,
+        typer.Option(
+            "--build-fix", metavar="RANGE:PATCH", help="Apply a patch to the commits of a range (repeatable)."
+        ),
+    ] = None,
+    end_runs: Annotated[
+        int, typer.Option("--end-runs", min=1, help="Run the bad end so often at most until it shows the bug.")
+    ] = 20,
+    kernel: KernelOption = Settings.kernel,
+    resume: Annotated[bool, typer.Option("--resume", help="Go on with the bisection that was interrupted.")] = False,
+    as_json: JsonOption = False,
+) -> None:
+    """Find the commit that brought a bug, or mended it, also where it shows only now and then.
+
+    A commit is bad only if the one finding appears; one that does not build, does not boot or crashes in
+    another way is skipped. Exit codes: 0 found, or narrowed down as far as the commits allow; 2 you asked
+    for something impossible; 3 the lab broke.
+    """
+    doctor.require_tools()
+    project = host.project_folder()
+    if resume:
+        question, seen = command.interrupted(project)
+    else:
+        # Nothing that depends on the folder one is in: it may be resumed elsewhere.
+        fixes = tuple(map(build_fixes.anchored, build_fix or ()))
+        where, case = _place(project, tree, good, bad, testcase)
+        terms = _terms(term_old, term_new)
+        question = Question(where, good, bad, case, title, confidence, *terms, kernel, fixes, end_runs)
+        seen = ()
+    settings = Settings(project, host.cache_folder(), question.kernel, Path(question.tree))
+    run = RunFolder(project)
+    answer = command.bisect(question, _tools(settings, question.case), run, seen)
+    text = (run.path / command.RECORD).read_text()
+    print(text if as_json else _for_people(text, answer), end="")
+    say(f"all runs:    {run.path / command.RECORD}")
+    say(f"git's log:   {run.path / 'bisect.log'}")
+
+
+def bisect_step(
+    testcase: CaseArgument,
+    tree: Annotated[Path, typer.Option("--tree", help="The kernel's git repository.")] = Path(),
+    title: TitleOption = "",
+    runs: Annotated[int, typer.Option("--runs", min=1, help="A commit is good after so many silent runs.")] = 1,
+    term_old: TermOldOption = "",
+    term_new: TermNewOption = "",
+    kernel: KernelOption = Settings.kernel,
+) -> None:
+    """Test the checked-out commit of a kernel's repository: git bisect run harness bisect-step TESTCASE.
+
+    Exit codes: 0 good (old), 1 bad (new), 125 cannot be tested, 128 and more: the lab broke or you asked
+    for something impossible, which stops git's bisection.
+    """
+    doctor.require_tools()
+    project = host.project_folder()
+    settings = Settings(project, host.cache_folder(), kernel, tree.absolute())
+    appears = _terms(term_old, term_new) == ("good", "bad")
+    seen = command.step(_tools(settings, testcase), RunFolder(project), title, runs)
+    if seen is Seen.UNTESTABLE:
+        raise typer.Exit(SKIP)
+    raise typer.Exit(NEW if (seen is Seen.SHOWN) is appears else OLD)
+
+
+def bisect_config(
+    good: Annotated[Path, typer.Argument(help="A kernel's .config without the bug.")],
+    bad: Annotated[Path, typer.Argument(help="A kernel's .config with it.")],
+    testcase: CaseArgument,
+    tree: Annotated[Path | None, typer.Option("--tree", help="Build this working tree.")] = None,
+    title: TitleOption = "",
+    runs: Annotated[
+        int, typer.Option("--runs", min=1, help="A configuration is good after so many silent runs.")
+    ] = 1,
+    kernel: Annotated[str, typer.Option("--kernel", help="Kernel whose source is built: a name in kernels/.")] = (
+        Settings.kernel
+    ),
+    as_json: JsonOption = False,
+) -> None:
+    """Find which option of two configurations makes the difference between them.
+
+    Exit codes: 0 found; 2 you asked for something impossible; 3 the lab broke.
+    """
+    doctor.require_tools()
+    project = host.project_folder()
+    settings = Settings(project, host.cache_folder(), kernel, tree.absolute() if tree else None)
+    run = RunFolder(project)
+    text = config_command.bisect_config_files(good, bad, _tools(settings, testcase), run, title, runs)
+    if as_json:
+        print(text, end="")
+    else:
+        record = json.loads(text)
+        made = {option["option"] for option in record["options"]}
+        for option in record["effective"]:
+            note = "" if option["option"] in made else "  (follows)"
+            print(without_control_characters(f"{Difference(**option)}{note}"))
+    say(f"all tests: {run.path / config_command.RECORD}")
+
+
+def register(app: typer.Typer) -> None:
+    """Add the commands."""
+    app.command(name="bisect")(bisect)
+    app.command(name="bisect-step")(bisect_step)
+    app.command(name="bisect-config")(bisect_config)
+
+
+@contextlib.contextmanager
+def stopping_git(words: Sequence[str]) -> Iterator[None]:
+    """Where the command is ``bisect-step``, whatever is no verdict ends with a status that stops git's bisection."""
+    try:
+        yield
+    except SystemExit as end:
+        if words[:1] != ["bisect-step"] or end.code in (None, OLD, NEW, SKIP):
+            raise
+        status = end.code if isinstance(end.code, int) else 1
+        raise SystemExit(status if status >= ABORT else ABORT + status) from end
+
+
+def _place(project: Path, tree: Path | None, good: str, bad: str, testcase: str | None) -> tuple[str, str]:
+    """The repository and the test case, where all was said that has to be."""
+    said = {"TESTCASE": testcase, "--tree": tree, "--good": good, "--bad": bad}
+    if lacking := [name for name, value in said.items() if not value]:
+        raise UserError(f"{', '.join(lacking)} missing", "harness bisect --help; --resume goes on with the last one")
+    assert tree is not None and testcase is not None
+    return str(tree.absolute()), selected(project, testcase)
+
+
+def _terms(old: str, new: str) -> tuple[str, str]:
+    if bool(old) != bool(new):
+        raise UserError(
+            "--term-old and --term-new belong together", "for instance --term-old broken --term-new fixed"
+        )
+    if old and (old == new or (old, new) == ("good", "bad")):
+        raise UserError(
+            f"--term-old {old} --term-new {new} do not say that a fix is searched for",
+            "for instance --term-old broken --term-new fixed",
+        )
+    if strange := [word for word in (old, new) if word and (word in _GITS_OWN or not _TERM.fullmatch(word))]:
+        raise UserError(f"{strange[0]!r} is no word that git takes for a state", "use letters and hyphens")
+    return (old, new) if old else ("good", "bad")
+
+
+def _tools(settings: Settings, case: str) -> Tools:
+    found = selected(settings.project, case)
+
+    def run(lab: Lab, folder: RunFolder, number: int) -> Sequence[Result]:
+        def record(result: Result) -> None:
+            folder.record(result, lab.session())
+
+        session = LabSession(lab.settings, seed=number - 1, lab=lab, on_result=record, named=True, more_follow=True)
+        return run_cases(session, [found])
+
+    return Tools(settings, found, run)
+
+
+def _for_people(record: str, answer: Answer) -> str:
+    question, _ = report.read(record)
+    lines = [report.outcome_line(step) for step in answer.steps]
+    return without_control_characters("\n".join([*lines, "", report.report(question, answer)]))

@@ -1,0 +1,153 @@
+# SPDX-License-Identifier: GPL-2.0-only
+"""``harness parse``: findings of saved logs, as text, JSON or mail."""
+
+from __future__ import annotations
+
+import datetime
+import enum
+import json
+import sys
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import BinaryIO
+
+from harness import klog
+from harness.catalog import suppressions
+from harness.core.errors import UserError
+from harness.core.model import Finding, Suppression
+from harness.core.progress import results_console, say
+from harness.core.text import without_control_characters
+from harness.core.typed_json import encoded
+from harness.klog import golden
+from harness.report import mail
+from harness.report.findings import overview
+from harness.symbolize.source_lines import with_source_lines
+
+_ALL_READ, _SOME_UNREADABLE = 0, 2
+_STANDARD_INPUT = "-"
+_CHUNK = 1 << 20
+#: kmemleak's file is read whole; a longer one is read like a log, record for record. So is a golden log, up to here.
+_LARGEST_WHOLE = 64 << 20
+#: Beside a console log in a folder of evidence (harness/runner/judge.py, harness/runner/lab.py).
+_REPEAT, _CONFIGURATION = "repeat.command", "kernel.config"
+
+
+class Form(enum.Enum):
+    """How findings are printed."""
+
+    TEXT = enum.auto()
+    JSON = enum.auto()
+    MAIL = enum.auto()
+
+
+@dataclass(frozen=True)
+class Parsing:
+    """What to do with logs.
+
+    Attributes:
+        modules: folders with the modules of the logs' kernel, for source lines.
+        suppressions: known noise.
+        today: the day it is.
+        form: how to print the findings.
+    """
+
+    modules: tuple[Path, ...]
+    suppressions: tuple[Suppression, ...]
+    today: datetime.date
+    form: Form
+
+
+def checked_folders(folders: Sequence[Path]) -> tuple[Path, ...]:
+    """Folders with modules.
+
+    Raises:
+        UserError: there is none in one of them.
+    """
+    for folder in folders:
+        if not any(folder.glob("*.ko")):
+            raise UserError(
+                f"{folder}: there are no modules (*.ko) in it", "name a folder that has the log's modules"
+            )
+    return tuple(folders)
+
+
+def parse_files(files: Sequence[Path], parsing: Parsing) -> int:
+    """Print what is wrong in some logs; return the exit code.
+
+    A file that cannot be read is named, and the others are parsed all the same.
+    """
+    status = _ALL_READ
+    for file in files:
+        try:
+            found = _read(file)
+        except OSError as error:
+            say(f"error: {_shown(file)}: cannot be read ({error.strerror or error})")
+            status = _SOME_UNREADABLE
+            continue
+        if not found:
+            say(f"note: {_shown(file)}: nothing is reported in it")
+        sifted = suppressions.apply(with_source_lines(found, parsing.modules), parsing.suppressions, parsing.today)
+        for note in sifted.notes:
+            say(f"note: {_shown(file)}: {without_control_characters(note)}")
+        _print(file, sifted.findings, parsing.form)
+    return status
+
+
+def _shown(file: Path) -> str:
+    return "standard input" if str(file) == _STANDARD_INPUT else without_control_characters(str(file))
+
+
+def _read(file: Path) -> tuple[Finding, ...]:
+    if str(file) != _STANDARD_INPUT:
+        with file.open("rb") as stream:
+            return _findings(stream)
+    if sys.stdin is None:
+        raise OSError("it is closed")
+    return _findings(sys.stdin.buffer)
+
+
+def _findings(stream: BinaryIO) -> tuple[Finding, ...]:
+    """The findings of a kernel log or of /sys/kernel/debug/kmemleak, in the order of their reports."""
+    data = stream.read(_CHUNK)
+    if klog.is_kmemleak(_decoded(data[: data.rfind(b"\n") + 1])):
+        data += stream.read(_LARGEST_WHOLE)
+        if len(data) < _LARGEST_WHOLE and klog.is_kmemleak(text := _decoded(data)):
+            return klog.parse_kmemleak(text)
+    if golden.read(data) is not None and (whole := golden.read(data + stream.read(_LARGEST_WHOLE))):
+        return whole.findings
+    parser = klog.LogParser()
+    found = parser.feed(data)
+    while data := stream.read(_CHUNK):
+        found += parser.feed(data)
+    found += parser.close()
+    return tuple(sorted(found, key=lambda finding: finding.start))
+
+
+def _decoded(data: bytes) -> str:
+    return data.decode("utf-8", "replace")
+
+
+def _print(file: Path, findings: Sequence[Finding], form: Form) -> None:
+    if form is Form.JSON:
+        print(json.dumps({"file": str(file), "findings": encoded(list[Finding], list(findings))}))
+    elif form is Form.MAIL:
+        _print_mail(file, findings)
+    else:
+        console = results_console()
+        console.print(f"{_shown(file)}: {len(findings)} finding(s)", markup=False, soft_wrap=True)
+        console.print(overview(findings, console.width))
+
+
+def _print_mail(file: Path, findings: Sequence[Finding]) -> None:
+    subject = next((finding for finding in findings if not finding.suppressed), None)
+    if subject is None:
+        return
+    is_evidence = str(file) != _STANDARD_INPUT and (file.parent / _REPEAT).is_file()
+    repeat = (file.parent / _REPEAT).read_text(errors="replace").strip() if is_evidence else ""
+    configuration = file.parent / _CONFIGURATION
+    attached = is_evidence and configuration.is_file()
+    if attached:
+        say(f"note: attach {without_control_characters(str(configuration))}")
+    others = [finding for finding in findings if finding is not subject]
+    print(mail.document(subject, others, repeat, configuration.name if attached else ""), end="")

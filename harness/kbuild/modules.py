@@ -1,0 +1,289 @@
+# SPDX-License-Identifier: GPL-2.0-only
+"""Building modules against a built kernel: those under test, their companions, and the lab's own.
+
+The modules under test are compiled from copies of their folders, as one external build
+(``make M=``): about a second for a folder, where relinking the kernel takes a minute. The plain
+kernel and its variants take the same road, so that they differ by the un-fix and nothing else.
+Companions are modules that use those under test, such as network filesystems.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import shutil
+import tempfile
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from harness.core import proc
+from harness.core.cache import Cache, content_key, file_digest, folder_digest
+from harness.core.deadline import Deadline
+from harness.core.errors import UserError
+from harness.core.model import Fix, Kernel
+from harness.core.progress import activity
+from harness.kbuild import module_reuse
+from harness.kbuild import semantic_patch as unfix
+from harness.kbuild.build import BuiltKernel, build_environment, compile_failure, make_command
+
+#: Changes whenever this module builds something else from the same input.
+_RECIPE = "4"
+_MODULE_SECONDS = 900.0
+_PACK_SECONDS = 60.0
+#: Companions are compiled without KASAN's checks and without debug information, in half the time: it is the
+#: modules under test that the lab looks into, and their objects are poisoned and checked as ever.
+#: RPC's cryptography, which Linux 6.12 switches on by itself, needs a module of lib/ and is used by nobody here.
+_COMPANION_VARIABLES = ("KASAN_SANITIZE=n", "CFLAGS_MODULE=", "CONFIG_SUNRPC_GSS=n")
+
+
+@dataclass(frozen=True)
+class ModuleSet:
+    """Modules that belong together, ready for a guest.
+
+    Attributes:
+        folder: cache entry: ``*.ko`` with debug information, ``unfix.diff``, build log.
+        files: the modules, in an order in which they can be loaded.
+    """
+
+    folder: Path
+    files: tuple[Path, ...]
+
+    @property
+    def archive(self) -> Path:
+        """Tar archive of ``lib/modules/RELEASE`` for a guest: stripped modules and their index."""
+        return self.folder / "guest.tar"
+
+    @property
+    def diff_file(self) -> Path:
+        """What the un-fixes changed, as a unified diff; an empty file for the plain kernel."""
+        return self.folder / "unfix.diff"
+
+
+@dataclass(frozen=True)
+class Variation:
+    """What is changed in the modules under test.
+
+    Attributes:
+        without: fixes to take out, in this order.
+        added: fixes to put in before that.
+    """
+
+    without: tuple[Fix, ...] = ()
+    added: tuple[Fix, ...] = ()
+
+    @property
+    def fixes(self) -> tuple[Fix, ...]:
+        """All fixes that are concerned, in the order in which they are applied."""
+        return (*self.added, *self.without)
+
+    @property
+    def semantic_patches(self) -> tuple[Path, ...]:
+        """What is applied."""
+        return (*(fix.addition for fix in self.added), *(fix.unfix for fix in self.without))
+
+    def apply(self, kernel: Kernel, tree: Path) -> str:
+        """Change a copy of the sources; returns the difference."""
+        additions = [unfix.put_in(fix, kernel, tree) for fix in self.added]
+        return "".join([*additions, *(unfix.take_out(fix, kernel, tree) for fix in self.without)])
+
+    def __str__(self) -> str:
+        parts = (("with", self.added), ("without", self.without))
+        return "".join(f" {word} {', '.join(fix.name for fix in fixes)}" for word, fixes in parts if fixes)
+
+
+PLAIN = Variation()
+
+
+def build_modules_under_test(built: BuiltKernel, variation: Variation, cache: Cache) -> ModuleSet:
+    """The kernel's modules under test, with some fixes taken out of them or put in.
+
+    Args:
+        built: the kernel they are for.
+        variation: what to change.
+        cache: where they are kept.
+
+    Raises:
+        UserError: an un-fix does not apply, or reaches beyond the modules.
+        LabError: they do not compile.
+    """
+    folders = built.kernel.modules
+    sources = [folder_digest(built.tree.module_folder(folder)) for folder in folders]
+    semantic_patches = [file.read_bytes() if file.is_file() else b"" for file in variation.semantic_patches]
+    names = [str(variation), *(name for fix in variation.fixes for name in fix.files)]
+    key = content_key([_RECIPE, built.key, *folders, *sources, *names, *semantic_patches])
+
+    def make(folder: Path) -> None:
+        if variation == PLAIN:
+            contents = dict(zip(folders, sources, strict=True))
+            base = module_reuse.nearest(built.key, contents, cache) if built.tree.modules else None
+            touched = tuple(name for name in folders if not base or base.contents[name] != contents[name])
+            before = base.folder if base else None
+        else:
+            touched = _touched_folders(built.kernel, variation.fixes)
+            before = build_modules_under_test(built, PLAIN, cache).folder
+        for module in before.glob("*.ko") if before else ():
+            shutil.copy2(module, folder / module.name)
+        symbols = before / "Module.symvers" if before else None
+        _compile_copies(built, touched, variation, symbols, folder, cache)
+        if variation == PLAIN:
+            module_reuse.remember(folder, built.key, contents, symbols, touched)
+        _pack_for_guest(folder, built.release)
+
+    folder = cache.entry(f"modules/{key}", make)
+    return ModuleSet(folder, _load_order(folder, folders))
+
+
+def _compile_copies(
+    built: BuiltKernel,
+    folders: Sequence[str],
+    variation: Variation,
+    symbols: Path | None,
+    target: Path,
+    cache: Cache,
+) -> None:
+    """Compile copies of module folders, changed, and put the modules into ``target``.
+
+    All variants of a kernel are compiled in the same working folder: the same paths make the
+    compiler cache hit for every file that an un-fix leaves alone.
+    """
+    with _copies(built, folders, cache) as work:
+        diff = variation.apply(built.kernel, work)
+        (target / "unfix.diff").write_text(diff, encoding="utf-8", errors="surrogateescape")
+        with activity(f"building modules of {built.kernel.name}{variation}"):
+            _run_make(built, work, symbols, target / "build.log", cache)
+        for module in work.rglob("*.ko"):
+            shutil.copy2(module, target / module.name)
+        shutil.copy2(work / "Module.symvers", target / "Module.symvers")
+
+
+@contextlib.contextmanager
+def _copies(built: BuiltKernel, folders: Sequence[str], cache: Cache) -> Iterator[Path]:
+    """Copies of a kernel's module folders, ready to be made, for the time of a ``with`` block."""
+    work = cache.folder / "work" / built.key
+    with cache.lock(f"work/{built.key}"), contextlib.ExitStack() as stack:
+        stack.callback(shutil.rmtree, work, ignore_errors=True)
+        shutil.rmtree(work, ignore_errors=True)
+        for name in folders:
+            shutil.copytree(built.tree.module_folder(name), work / name)
+        (work / "Kbuild").write_text("".join(f"obj-m += {name}/\n" for name in folders))
+        yield work
+
+
+def build_companions(built: BuiltKernel, name: str, cache: Cache) -> ModuleSet:
+    """Modules that use those under test, and fit all their variants.
+
+    Args:
+        built: the kernel they are for.
+        name: one of the kernel's ``companions``.
+        cache: where they are kept.
+
+    Raises:
+        UserError: the kernel has none of that name.
+        LabError: they do not compile.
+    """
+    folders = built.kernel.companions.get(name)
+    if folders is None:
+        known = ", ".join(sorted(built.kernel.companions)) or "none"
+        raise UserError(
+            f"the kernel {built.kernel.name} has no companions named {name!r} (known: {known})",
+            f"name their folders in kernels/{built.kernel.name}.yaml, key 'companions'",
+        )
+    symbols = build_modules_under_test(built, PLAIN, cache).folder / "Module.symvers"
+    sources = [folder_digest(built.tree.module_folder(folder)) for folder in folders]
+    key = content_key([_RECIPE, built.key, name, *folders, *sources, file_digest(symbols), *_COMPANION_VARIABLES])
+
+    def make(folder: Path) -> None:
+        with _copies(built, folders, cache) as work:
+            with activity(f"building the companions {name} of {built.kernel.name}"):
+                _run_make(built, work, symbols, folder / "build.log", cache, *_COMPANION_VARIABLES)
+            for module in work.rglob("*.ko"):
+                shutil.copy2(module, folder / module.name)
+        # modprobe's index is of both sets, so the guest makes it.
+        _pack_for_guest(folder, built.release, subfolder=name)
+
+    folder = cache.entry(f"companions/{key}", make)
+    return ModuleSet(folder, tuple(sorted(folder.glob("*.ko"))))
+
+
+def build_lab_modules(built: BuiltKernel, sources: Path, cache: Cache) -> ModuleSet:
+    """The lab's own modules (delays, canaries), built for one kernel.
+
+    Args:
+        built: the kernel they are for.
+        sources: folder with their ``Kbuild`` and sources.
+        cache: where they are kept.
+
+    Raises:
+        LabError: they do not compile.
+    """
+    key = content_key([_RECIPE, built.key, folder_digest(sources)])
+
+    def make(folder: Path) -> None:
+        work = folder / "src"
+        shutil.copytree(sources, work)
+        with activity(f"building the lab's modules for {built.kernel.name}"):
+            _run_make(built, work, None, folder / "build.log", cache)
+        for module in work.glob("*.ko"):
+            shutil.copy2(module, folder / module.name)
+
+    folder = cache.entry(f"lab-modules/{key}", make)
+    return ModuleSet(folder, tuple(sorted(folder.glob("*.ko"))))
+
+
+def _pack_for_guest(folder: Path, release: str, subfolder: str = "") -> None:
+    """Make ``guest.tar`` of the modules in ``folder``: stripped, since a guest needs no debug information.
+
+    Args:
+        folder: has the modules.
+        release: the kernel's.
+        subfolder: where they are in the guest, without an index; empty for the modules under test, with theirs.
+    """
+    with tempfile.TemporaryDirectory(dir=folder) as scratch:
+        target = Path(scratch) / "lib/modules" / release / subfolder
+        target.mkdir(parents=True)
+        deadline = Deadline.after(_PACK_SECONDS)
+        for module in sorted(folder.glob("*.ko")):
+            strip = ["strip", "--strip-debug", "-o", str(target / module.name), str(module)]
+            proc.check(proc.run(strip, deadline=deadline), f"stripping {module.name}")
+        if not subfolder:
+            proc.check(proc.run(["depmod", "-b", scratch, release], deadline=deadline), "depmod")
+        pack = ["tar", "-c", "--owner=0", "--group=0", "-C", scratch, "-f", str(folder / "guest.tar"), "lib"]
+        proc.check(proc.run(pack, deadline=deadline), "packing modules")
+
+
+def _touched_folders(kernel: Kernel, fixes: Sequence[Fix]) -> tuple[str, ...]:
+    """The module folders that hold the files of some fixes, in the order of their dependencies."""
+    touched = set()
+    for fix in fixes:
+        for name in map(kernel.path_of, fix.files):
+            folder = next((folder for folder in kernel.modules if name.startswith(f"{folder}/")), None)
+            if folder is None:
+                raise UserError(
+                    f"{fix.folder / 'fix.yaml'}: key 'files': {name} is in none of the modules under test "
+                    f"({', '.join(kernel.modules)})",
+                    "add its folder to the kernel's 'modules'",
+                )
+            touched.add(folder)
+    return tuple(folder for folder in kernel.modules if folder in touched)
+
+
+def _run_make(
+    built: BuiltKernel, work: Path, symbols: Path | None, log: Path, cache: Cache, *more_variables: str
+) -> None:
+    variables = [f"M={work}", f"KCFLAGS=-ffile-prefix-map={work}/=", *more_variables]
+    if symbols:
+        variables.append(f"KBUILD_EXTRA_SYMBOLS={symbols}")
+    finished = proc.run(
+        make_command(built.tree.path, built.build_folder, *variables, "modules"),
+        deadline=Deadline.after(_MODULE_SECONDS),
+        log=log,
+        env=build_environment(cache),
+    )
+    if finished.returncode != 0:
+        raise compile_failure(f"building modules for {built.kernel.name}", finished, log, cache)
+
+
+def _load_order(folder: Path, folders: Sequence[str]) -> tuple[Path, ...]:
+    """The modules in the order of their folders, which is the order of their dependencies."""
+    position = {name.rsplit("/", 1)[-1]: number for number, name in enumerate(folders)}
+    return tuple(sorted(folder.glob("*.ko"), key=lambda file: (position.get(file.stem, 99), file.name)))

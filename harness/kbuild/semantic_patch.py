@@ -1,0 +1,83 @@
+# SPDX-License-Identifier: GPL-2.0-only
+"""Taking fixes out of a copy of some source files, or putting them in, with Coccinelle's ``spatch``."""
+
+from __future__ import annotations
+
+import difflib
+from pathlib import Path
+
+from harness.core import proc
+from harness.core.deadline import Deadline
+from harness.core.errors import UserError
+from harness.core.model import Fix, Kernel
+
+_SPATCH_SECONDS = 120.0
+
+
+def spatch_command(semantic_patch: Path, file: Path) -> list[str]:
+    """The command that applies a semantic patch to one file in place."""
+    return [
+        "spatch",
+        "--very-quiet",
+        "--no-includes",
+        "--in-place",
+        "--sp-file",
+        str(semantic_patch),
+        str(file),
+    ]
+
+
+def take_out(fix: Fix, kernel: Kernel, tree: Path) -> str:
+    """Apply a fix's un-fix to the files it names.
+
+    Args:
+        fix: what to take out.
+        kernel: whose sources these are.
+        tree: folder with copies of ``fix.files`` at the kernel's places for them.
+
+    Returns:
+        What changed, as a unified diff.
+
+    Raises:
+        UserError: the semantic patch is not valid, a file is missing, or one stays as it was.
+    """
+    hint = f"the tree does not have the fix {fix.commit}, or the semantic patch needs mending"
+    return _change(fix, fix.unfix, kernel, tree, hint)
+
+
+def put_in(fix: Fix, kernel: Kernel, tree: Path) -> str:
+    """Put a fix into the files it names; like :func:`take_out`, with the fix's ``fix.cocci``."""
+    hint = f"the tree has the fix {fix.commit} already, or the semantic patch needs mending"
+    return _change(fix, fix.addition, kernel, tree, hint)
+
+
+def _change(fix: Fix, semantic_patch: Path, kernel: Kernel, tree: Path, hint: str) -> str:
+    diffs: list[str] = []
+    for name in map(kernel.path_of, fix.files):
+        file = tree / name
+        if not file.is_file():
+            raise UserError(
+                f"{fix.folder / 'fix.yaml'}: key 'files': this kernel has no {name}",
+                f"say in fix.yaml that {fix.name} does not apply to it",
+            )
+        before = file.read_text(encoding="utf-8", errors="surrogateescape")
+        _apply(semantic_patch, file)
+        after = file.read_text(encoding="utf-8", errors="surrogateescape")
+        if after == before:
+            raise UserError(f"{semantic_patch}: matches nothing in {name}", hint)
+        diffs += difflib.unified_diff(
+            before.splitlines(keepends=True), after.splitlines(keepends=True), f"a/{name}", f"b/{name}"
+        )
+    return "".join(diffs)
+
+
+def _apply(semantic_patch: Path, file: Path) -> None:
+    if not semantic_patch.is_file():
+        raise UserError(f"{semantic_patch}: does not exist", "write the semantic patch")
+    if not semantic_patch.read_text(encoding="utf-8", errors="replace").strip():
+        raise UserError(f"{semantic_patch}: is empty, so it changes nothing", "write the semantic patch")
+    finished = proc.run(spatch_command(semantic_patch, file), deadline=Deadline.after(_SPATCH_SECONDS))
+    if finished.returncode != 0:
+        lines = [line.strip() for line in finished.output.splitlines() if line.strip()]
+        reason = "; ".join(lines[:4]) or f"spatch ended with {finished.returncode}"
+        raise UserError(f"{semantic_patch}: cannot be applied to {file.name}: {reason}", "mend the semantic patch")

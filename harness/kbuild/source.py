@@ -1,0 +1,180 @@
+# SPDX-License-Identifier: GPL-2.0-only
+"""Kernel source trees: from a distribution package or somebody's working tree."""
+
+from __future__ import annotations
+
+import os
+import re
+import tempfile
+from dataclasses import dataclass
+from pathlib import Path
+
+from harness.core import proc
+from harness.core.cache import DIGESTS, Cache, content_key, file_digest
+from harness.core.deadline import Deadline
+from harness.core.errors import LabError, UserError
+from harness.core.model import KernelSource, SourceKind
+from harness.core.progress import activity, say
+
+#: Where Debian's linux-source packages put their archive.
+_PACKAGED_SOURCES = Path("/usr/src")
+_DIGEST = re.compile(r"[0-9a-f]{16}")
+#: Changes whenever the frame of the same tree is named otherwise.
+_FRAME_RECIPE = "names, sizes, times, of what x86 is built of"
+#: Folders of which nothing goes into a kernel for x86: a third of all files.
+_NEVER_BUILT = re.compile(r"Documentation/[^/]+|arch/(?!x86$)[^/]+")
+_UNPACK_SECONDS = 900.0
+_DOWNLOAD_SECONDS = 1800.0
+
+
+@dataclass(frozen=True)
+class SourceTree:
+    """A kernel source that is ready to build out of tree.
+
+    Attributes:
+        path: the tree.
+        fingerprint: changes whenever a file of the tree does, those apart that the caller
+            looks after itself.
+        owned: True where the lab unpacked it, False for somebody's working tree.
+        modules: the folder below which modules lie whose sources are apart, None where that is ``path``.
+        output: a build folder that is used again for each kernel made from this tree, None where
+            each has one of its own.
+    """
+
+    path: Path
+    fingerprint: str
+    owned: bool
+    modules: Path | None = None
+    output: Path | None = None
+
+    def module_folder(self, name: str) -> Path:
+        """Where the sources of a module are: they may lie apart from the rest."""
+        apart = self.modules / name if self.modules else None
+        return apart if apart and apart.is_dir() else self.path / name
+
+
+def resolve(source: KernelSource, cache: Cache, apart_from: tuple[str, ...] = ()) -> SourceTree:
+    """Get the tree of a source, unpacking it into the cache where needed.
+
+    A working tree that is a copy of an unpacked package, but for the modules under test, uses the package's kernel.
+
+    Args:
+        source: where it comes from.
+        cache: where it is unpacked to.
+        apart_from: folders of the tree, relative to it, that do not count for the fingerprint
+            of a working tree: modules, which are built apart from the kernel.
+
+    Raises:
+        UserError: the package is not to be had, or the tree is not a kernel source.
+        LabError: it cannot be unpacked.
+    """
+    if source.kind is not SourceKind.TREE:
+        return _packaged_tree(source.where, cache)
+    path = _checked(Path(source.where).expanduser().absolute())
+    frame = _frame(path, apart_from)
+    packaged = unpacked(source.package, cache) if source.package else None
+    if packaged and frame == _packaged_frame(packaged, apart_from, cache):
+        return SourceTree(packaged.path, packaged.fingerprint, owned=True, modules=path)
+    return SourceTree(path, content_key([str(path), frame]), owned=False)
+
+
+def _checked(path: Path) -> Path:
+    if not (path / "Kconfig").is_file() or not (path / "fs").is_dir():
+        raise UserError(f"{path} is not a kernel source tree", "give the folder that holds Kconfig and fs/")
+    if (path / ".config").exists() or (path / "include" / "config").exists():
+        raise UserError(
+            f"{path} was built in place, so the kernel's build system refuses to build it out of tree",
+            f"make -C {path} mrproper (keep your .config elsewhere first)",
+        )
+    return path
+
+
+def _frame(path: Path, apart_from: tuple[str, ...]) -> str:
+    """Names, sizes and modification times of all files that may matter but some: enough to see an edit, and fast."""
+    skipped = {".git", DIGESTS, *apart_from}
+    lines: list[str] = []
+
+    def walk(folder: str) -> None:
+        # 80,000 files: what pathlib and os.walk() make of each of them takes longer than asking the kernel.
+        with os.scandir(path / folder) as entries:
+            for entry in sorted(entries, key=lambda one: one.name):
+                name = f"{folder}{entry.name}"
+                if name in skipped:
+                    continue
+                if entry.is_dir(follow_symlinks=False):
+                    if not _NEVER_BUILT.fullmatch(name):
+                        walk(f"{name}/")
+                else:
+                    status = entry.stat(follow_symlinks=False)
+                    lines.append(f"{name} {status.st_size} {status.st_mtime_ns}")
+
+    walk("")
+    return content_key(["\n".join(lines)])
+
+
+def _packaged_frame(packaged: SourceTree, apart_from: tuple[str, ...], cache: Cache) -> str:
+    """That of an unpacked package, which nobody edits, looked at once."""
+
+    def write(folder: Path) -> None:
+        (folder / "frame").write_text(_frame(packaged.path, apart_from))
+
+    key = content_key([_FRAME_RECIPE, packaged.fingerprint, *apart_from])
+    return (cache.entry(f"frames/{key}", write) / "frame").read_text()
+
+
+def unpacked(package: str, cache: Cache) -> SourceTree | None:
+    """The tree of a package, where the cache has it already."""
+    found = sorted(folder for folder in cache.folder.glob(f"sources/{package}-*") if (folder / "Kconfig").is_file())
+    found = [folder for folder in found if _DIGEST.fullmatch(folder.name.removeprefix(f"{package}-"))]
+    return SourceTree(found[-1], found[-1].name.removeprefix(f"{package}-"), owned=True) if found else None
+
+
+def _packaged_tree(package: str, cache: Cache) -> SourceTree:
+    archive = _packaged_archive(package, cache)
+    digest = file_digest(archive)
+    name = f"sources/{package}-{digest[:16]}"
+
+    def unpack(folder: Path) -> None:
+        with activity(f"unpacking {archive.name}"):
+            proc.check(
+                proc.run(
+                    ["tar", "-x", "--strip-components=1", "-C", str(folder), "-f", str(archive)],
+                    deadline=Deadline.after(_UNPACK_SECONDS),
+                ),
+                f"unpacking {archive}",
+            )
+
+    return SourceTree(cache.entry(name, unpack), digest[:16], owned=True)
+
+
+def _packaged_archive(package: str, cache: Cache) -> Path:
+    installed = _PACKAGED_SOURCES / f"{package}.tar.xz"
+    if installed.is_file():
+        return installed
+
+    def download(folder: Path) -> None:
+        say(f"{package} is not installed: downloading it into the cache")
+        with tempfile.TemporaryDirectory(dir=folder) as scratch:
+            _download_package(package, Path(scratch))
+            debs = sorted(Path(scratch).glob("*.deb"))
+            proc.check(
+                proc.run(["dpkg-deb", "-x", str(debs[0]), str(folder)], deadline=Deadline.after(_UNPACK_SECONDS)),
+                f"unpacking {debs[0].name}",
+            )
+
+    return cache.entry(f"packages/{package}", download) / installed.relative_to("/")
+
+
+def _download_package(package: str, folder: Path) -> None:
+    try:
+        finished = proc.run(
+            ["apt-get", "download", "-q", package], deadline=Deadline.after(_DOWNLOAD_SECONDS), cwd=folder
+        )
+    except LabError as error:
+        raise UserError(f"the source package {package} did not arrive: {error.message}", error.next_step) from error
+    if finished.returncode != 0 or not list(folder.glob("*.deb")):
+        reason = finished.output.splitlines()[-1] if finished.output else "apt-get said nothing"
+        raise UserError(
+            f"the source package {package} is neither installed nor to be had: {reason}",
+            f"apt-get update && apt-get install {package}, or take another kernel with --kernel or --tree",
+        )

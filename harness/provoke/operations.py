@@ -1,0 +1,211 @@
+# SPDX-License-Identifier: GPL-2.0-only
+"""What a sweep can do to the subject: each operation as the shell commands around one call of ``fail-nth``.
+
+The commands run in the guest, with the functions that :mod:`harness.provoke.fail_nth` defines for them, and these
+variables: ``cache`` is a folder whose volumes stay from one iteration to the next, without their files; ``fresh`` is
+an empty one; ``daemon`` the file with the daemon's pid; ``modules`` those under test; ``name`` the image, ``a`` at
+first and ``b`` for the second time.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from harness.core.errors import UserError
+
+_DEVICE = '"$(cat $daemon)" /dev/cachefiles'
+_ANONYMOUS_FD = '"$(cat $daemon)" "anon_inode:[cachefiles]"'
+_CONFIGURED = 'open /dev/cachefiles , write "dir $fresh" , write "tag sweep"'
+_SERVED = "serve && mount_erofs fsid=a"
+_UMOUNT = "umount /m"
+
+
+@dataclass(frozen=True)
+class Operation:
+    """One operation of the subsystem.
+
+    Attributes:
+        name: what users call it.
+        steps: for ``fail-nth``, in shell syntax: the preparation, ``inject``, and what is tested.
+        setup: what has to be there first, once for each iteration.
+        prepare: the same, anew for each of the two times the operation is done.
+        undo: after each of the two times, whether it succeeded or not.
+        says: one phrase for people.
+        worker: a kernel function whose allocations fail instead of those of the steps: what workers do for the
+            operation, from its first step to the end of ``undo``. Empty for the steps.
+    """
+
+    name: str
+    says: str
+    steps: str
+    setup: str = "true"
+    prepare: str = "true"
+    undo: str = "true"
+    worker: str = ""
+
+
+OPERATIONS: tuple[Operation, ...] = (
+    Operation(
+        "device-open",
+        "open the device and configure a cache",
+        'inject , open /dev/cachefiles , write "dir $fresh" , write "tag sweep" , write "brun 20%" , '
+        'write "bcull 15%" , write "bstop 10%" , write "frun 20%" , write "fcull 15%" , write "fstop 10%"',
+    ),
+    Operation("bind-ondemand", "bind in on-demand mode", f'{_CONFIGURED} , inject , write "bind ondemand"'),
+    Operation("bind-classic", "bind in classic mode", f"{_CONFIGURED} , inject , write bind"),
+    Operation(
+        "take-open",
+        "the daemon reads an OPEN and gets an anonymous fd",
+        f"borrow {_DEVICE} , inject , read 4096",
+        setup="serve && tell stop",
+        prepare="begin_mount a && tell poll 60",
+        # Taken and not answered: it is asked for again, and answered properly.
+        undo="tell command restore; tell resume; end_mount; tell stop",
+    ),
+    Operation(
+        "answer-open",
+        "the daemon answers an OPEN (copen)",
+        f'borrow {_DEVICE} , inject , write "copen $message,$(stat -c %s /tmp/a.erofs)"',
+        setup="serve --on open=hold",
+        prepare="begin_mount a && await open",
+        undo="end_mount",
+    ),
+    Operation(
+        "anonymous-write",
+        "the daemon writes to an anonymous fd",
+        f"data /tmp/$name.erofs , borrow {_ANONYMOUS_FD} , inject , write-at $offset $length",
+        setup="serve --on read=hold",
+        prepare="begin_mount $name && await read",
+        undo="end_mount",
+    ),
+    Operation(
+        "cread",
+        "the daemon completes a READ",
+        f"data /tmp/$name.erofs , borrow {_ANONYMOUS_FD} , write-at $offset $length , inject , complete $message",
+        setup="serve --on read=hold",
+        prepare="begin_mount $name && await read",
+        undo="end_mount",
+    ),
+    Operation(
+        "restore",
+        "the daemon has an unanswered request sent again",
+        f"borrow {_DEVICE} , inject , write restore",
+        setup="serve --on open=hold",
+        prepare="begin_mount a && await open",
+        undo="end_mount",
+    ),
+    Operation("mount", "mount an image (fsid)", "inject , mount erofs /m fsid=a", setup="serve", undo=_UMOUNT),
+    Operation(
+        "mount-domain",
+        "mount an image of a domain (domain_id)",
+        "inject , mount erofs /m fsid=a,domain_id=d",
+        setup="serve",
+        undo=_UMOUNT,
+    ),
+    Operation(
+        "mount-device",
+        "mount an image with a blob (device)",
+        "inject , mount erofs /m fsid=c,device=blob",
+        setup="serve",
+        undo=_UMOUNT,
+    ),
+    Operation(
+        "read-file",
+        "read a file whose data is not there yet",
+        "inject , view /m/data , read 65536",
+        setup=_SERVED,
+        prepare="drop_caches",
+    ),
+    Operation("remount", "remount", "inject , remount /m fsid=a", setup=_SERVED),
+    Operation(
+        "unmount",
+        "unmount",
+        "inject , umount /m",
+        setup="serve",
+        prepare="mount_erofs fsid=a",
+        undo=_UMOUNT,
+    ),
+    Operation(
+        "cull",
+        "the daemon has a file removed",
+        f'chdir ${{object%/*}} , borrow {_DEVICE} , inject , write "cull ${{object##*/}}"',
+        setup="serve",
+        prepare="unused_object && drop_caches",
+    ),
+    Operation(
+        "inuse",
+        "the daemon asks whether a file is in use",
+        f'chdir ${{object%/*}} , borrow {_DEVICE} , inject , write "inuse ${{object##*/}}"',
+        setup="serve",
+        prepare="unused_object && drop_caches",
+    ),
+    Operation(
+        "unbind",
+        "close the device of a cache",
+        f'{_CONFIGURED} , write "bind ondemand" , inject , close',
+    ),
+    Operation(
+        "worker-volume",
+        "a worker makes a volume, for a mount",
+        "inject , mount erofs /m fsid=a",
+        # The last of the 256 folders is not there, so that one is made; the others are made alike.
+        setup="serve && drop_caches",
+        prepare="rm -rf $cache/cache/I*/@ff",
+        # A folder cannot be removed while its volume is there.
+        undo="umount /m; within 20 no_rows /proc/fs/fscache/volumes",
+        worker="fscache_create_volume_work",
+    ),
+    Operation(
+        "worker-cookie",
+        "workers make a cookie's file and let go of it, for a mount and its end",
+        "inject , mount erofs /m fsid=a",
+        setup="serve",
+        undo="umount /m; within 20 no_rows /proc/fs/fscache/cookies",
+        worker="fscache_cookie_worker",
+    ),
+    Operation(
+        "worker-cookie-again",
+        "the same with a file that is there",
+        "inject , mount erofs /m fsid=a",
+        setup="serve && unused_object",
+        prepare="drop_caches",
+        undo="umount /m; within 20 no_rows /proc/fs/fscache/cookies",
+        worker="fscache_cookie_worker",
+    ),
+    Operation(
+        "worker-reopen",
+        "a worker has an object opened anew whose anonymous fd was closed",
+        "inject , view /m/data , read 65536",
+        setup=_SERVED,
+        prepare="drop_caches && tell close-fd all",
+        worker="ondemand_object_worker",
+    ),
+    Operation(
+        "module-load",
+        "load the modules under test",
+        'inject $(for one in $modules; do echo ", load /lib/modules/$(uname -r)/$one.ko"; done)',
+        prepare="unload_modules",
+        undo="load_modules",
+    ),
+    Operation(
+        "module-unload",
+        "unload the modules under test, which have just been used",
+        'inject $(for one in $(reversed $modules); do echo ", unload $one"; done)',
+        # What fires later in what is gone then, like a timer, does so while the next allocation fails.
+        prepare="load_modules && serve && mount_erofs fsid=a && umount /m && dismiss",
+        undo="load_modules",
+    ),
+)
+
+
+def chosen(names: tuple[str, ...]) -> tuple[Operation, ...]:
+    """Operations by their names; all of them where none is named.
+
+    Raises:
+        UserError: there is none of that name.
+    """
+    known = {operation.name: operation for operation in OPERATIONS}
+    for name in names:
+        if name not in known:
+            raise UserError(f"there is no operation {name!r}", f"there are: {', '.join(known)}")
+    return tuple(known[name] for name in dict.fromkeys(names)) or OPERATIONS

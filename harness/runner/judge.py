@@ -1,0 +1,144 @@
+# SPDX-License-Identifier: GPL-2.0-only
+"""From trouble and findings to an outcome, and the evidence that goes with it."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import signal
+from collections.abc import Sequence
+from pathlib import Path
+
+from harness.core.deadline import Deadline
+from harness.core.errors import HarnessError, LabError
+from harness.core.model import Finding, FindingKind, Frame, Outcome, Result
+from harness.core.typed_json import encoded
+from harness.report.findings import decoded_stacks, marks
+from harness.vm.guest import CommandOverdue, Guest, GuestStopped
+
+#: A guest that hangs as a whole does not answer; before the guest's patience is applied.
+_QUESTION_SECONDS = 3.0
+_HANGS = frozenset({FindingKind.HUNG_TASK, FindingKind.STALL, FindingKind.LOCKUP})
+
+
+class SessionVoid(LabError):
+    """A canary was not seen, so that nothing that was seen or not seen counts."""
+
+
+class CaseSkipped(Exception):
+    """A test case found that it does not apply to this kernel or guest."""
+
+
+def stacks(finding: Finding) -> tuple[tuple[Frame, ...], ...]:
+    """All stacks of a finding."""
+    return (finding.frames, finding.allocated, finding.freed, finding.last_work)
+
+
+def names(finding: Finding, function: str) -> bool:
+    """Whether a function stands in a finding's title or on one of its stacks.
+
+    Compilers make ``function.cold``, ``function.isra.0`` and the like of ``function``; they count.
+    """
+    return finding.function == function or any(
+        frame.function.split(".", 1)[0] == function for stack in stacks(finding) for frame in stack
+    )
+
+
+def titles(findings: Sequence[Finding], most: int = 5) -> str:
+    """The different titles of findings, in the order of their appearance, as one line."""
+    different = list(dict.fromkeys(finding.title for finding in findings))
+    more = f" and {len(different) - most} more" if len(different) > most else ""
+    return "; ".join(different[:most]) + more
+
+
+def decide(
+    trouble: BaseException | None, findings: Sequence[Finding], qemu_status: int | None
+) -> tuple[Outcome, str]:
+    """What became of a job, and one sentence on why.
+
+    Args:
+        trouble: the exception with which the work ended, None where it went well.
+        findings: what the kernel log and kmemleak said.
+        qemu_status: QEMU's exit status, None where it still ran.
+    """
+    if isinstance(trouble, SessionVoid):
+        return Outcome.LAB_ERROR, str(trouble)
+    if isinstance(trouble, CaseSkipped):
+        return Outcome.SKIP, str(trouble)
+    counted = [finding for finding in findings if not finding.suppressed]
+    if isinstance(trouble, HarnessError) and not counted:
+        return Outcome.LAB_ERROR, str(trouble)
+    if isinstance(trouble, GuestStopped) and trouble.finding is None and not counted:
+        return _vanished(qemu_status)
+    if counted:
+        outcome = _worst(counted)
+        # The first report is the cause of later ones, but a scan for leaks lists its records in no such order.
+        return outcome, titles(counted) if outcome is Outcome.LEAK else counted[0].title
+    if isinstance(trouble, CommandOverdue):
+        return Outcome.HANG, str(trouble)
+    if isinstance(trouble, GuestStopped):
+        return Outcome.CRASH, str(trouble)
+    if trouble is None:
+        return Outcome.PASS, ""
+    text = str(trouble).strip()
+    return Outcome.FAIL, text if isinstance(trouble, AssertionError) else f"{type(trouble).__name__}: {text}"
+
+
+def _vanished(qemu_status: int | None) -> tuple[Outcome, str]:
+    """QEMU ended without a report: the guest reset itself (-no-reboot), or somebody ended QEMU."""
+    if qemu_status == 0:
+        return Outcome.CRASH, "the guest reset itself without a word (a triple fault, or a reboot)"
+    if qemu_status is not None and qemu_status < 0:
+        return Outcome.LAB_ERROR, f"QEMU was ended from outside by {signal.Signals(-qemu_status).name}"
+    return Outcome.LAB_ERROR, f"QEMU ended with status {qemu_status}; see qemu.log"
+
+
+def _worst(findings: Sequence[Finding]) -> Outcome:
+    kinds = {finding.kind for finding in findings}
+    if kinds - _HANGS - {FindingKind.MEMORY_LEAK}:
+        return Outcome.CRASH
+    return Outcome.HANG if kinds & _HANGS else Outcome.LEAK
+
+
+def blamed(guest: Guest, trouble: BaseException) -> BaseException:
+    """The trouble, or another one where a command was overdue because the machine itself stands still."""
+    if isinstance(trouble, CommandOverdue) and (standstill := guest.machine.standstill()):
+        return LabError(standstill, f"the command that waited: {trouble}")
+    return trouble
+
+
+def can_still_be_asked(trouble: BaseException | None) -> bool:
+    """Whether a guest is likely to answer after this trouble."""
+    return not isinstance(trouble, GuestStopped | CommandOverdue | HarnessError)
+
+
+def ask_for_blocked_tasks(guest: Guest, trouble: BaseException) -> None:
+    """After a hang: have the kernel print what is blocked, as evidence in the console log."""
+    if not isinstance(trouble, CommandOverdue):
+        return
+    start = guest.console.position()
+    with contextlib.suppress(Exception):
+        guest.run("echo 1 >/proc/sys/kernel/sysrq; echo w >/proc/sysrq-trigger", timeout=_QUESTION_SECONDS)
+        guest.console.wait_for("Show Blocked State", Deadline.after(2), start)
+
+
+def write_findings(folder: Path, findings: Sequence[Finding]) -> None:
+    """Write ``findings.json`` and, for people, ``findings.txt``."""
+    record = encoded(tuple[Finding, ...], tuple(findings))
+    (folder / "findings.json").write_text(json.dumps(record, indent=1) + "\n")
+    text = "\n\n".join(_readable(finding) for finding in findings)
+    (folder / "findings.txt").write_text(text + "\n" if text else "", errors="backslashreplace")
+
+
+def _readable(finding: Finding) -> str:
+    heading = f"{finding.title}{marks(finding)}"
+    parts = [f"{heading}\n{'=' * len(heading)}", decoded_stacks(finding), finding.text]
+    return "\n\n".join(part for part in parts if part)
+
+
+def write_evidence(folder: Path, result: Result) -> None:
+    """Write what a result consists of into its evidence folder."""
+    write_findings(folder, result.findings)
+    (folder / "repeat.command").write_text(result.repeat_command + "\n")
+    record = encoded(Result, result)
+    (folder / "result.json").write_text(json.dumps(record, indent=1) + "\n")

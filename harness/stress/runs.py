@@ -1,0 +1,251 @@
+# SPDX-License-Identifier: GPL-2.0-only
+"""Stress runs: each has steps of its own, made from a seed, in a guest of its own; and their shrinking."""
+
+from __future__ import annotations
+
+import functools
+import re
+import shlex
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from harness.core import delta_debugging
+from harness.core.errors import UserError
+from harness.core.files import write_atomically
+from harness.core.model import Job, Outcome, Result
+from harness.core.progress import say
+from harness.provoke import fail_nth
+from harness.provoke.steps import GENERATION, Seed, Step, as_text, parse, steps_from
+from harness.provoke.stress import functions_under_test, play
+from harness.report.terminal import result_line
+from harness.runner import judge
+from harness.runner.lab import CaseRun, Lab
+from harness.runner.runs import newest_record
+from harness.stress.records import Plan, Progress, read
+
+#: In a run's evidence folder: what was to be done, and what was begun when.
+STEPS, LOG = "stress.steps", "stress.log"
+#: The file in a run's folder from which a command can be resumed.
+RECORD = "stress.json"
+#: A number, or a few digits of one in hexadecimal.
+_NUMBER = re.compile(r"\b[0-9a-f]*[0-9][0-9a-f]*\b")
+
+
+@dataclass(frozen=True)
+class Stress:
+    """What stress runs have in common.
+
+    Attributes:
+        without, added: names of the fixes that are taken out, or put in.
+        length: steps of a run.
+        delays: functions of the modules under test are delayed.
+    """
+
+    without: tuple[str, ...] = ()
+    added: tuple[str, ...] = ()
+    length: int = Plan.length
+    delays: bool = True
+
+
+#: Gives the steps, from the functions that may be delayed.
+_Steps = Callable[[Sequence[str]], tuple[Step, ...]]
+
+
+def run_seed(lab: Lab, stress: Stress, seed: Seed, more_follow: bool = False) -> Result:
+    """Do what a seed stands for, in a guest of its own.
+
+    Args:
+        lab: what all runs share.
+        stress: what they have in common.
+        seed: what the steps are made from.
+        more_follow: another guest is needed afterwards.
+    """
+
+    def steps(functions: Sequence[str]) -> tuple[Step, ...]:
+        return steps_from(seed, functions if stress.delays else (), stress.length)
+
+    which = f"--seed {seed}"
+    if stress.length != Stress.length:
+        which += f" --length {stress.length}"
+    if not stress.delays:
+        which += " --no-delays"
+    return _run(lab, stress, steps, f"seed-{seed}", which, more_follow)
+
+
+def run_steps(lab: Lab, stress: Stress, steps: Sequence[Step], name: str, more_follow: bool = False) -> Result:
+    """Do given steps, in a guest of its own.
+
+    Args:
+        lab, stress, more_follow: as in :func:`run_seed`.
+        steps: what to do.
+        name: of the evidence folder.
+    """
+    file = (lab.folder / name / STEPS).relative_to(lab.settings.project)
+    which = f"--steps {shlex.quote(str(file))}"
+    return _run(lab, stress, lambda _: tuple(steps), name, which, more_follow)
+
+
+def _run(lab: Lab, stress: Stress, steps: _Steps, name: str, which: str, more_follow: bool) -> Result:
+    settings = lab.settings
+    job = Job(f"stress {which} --runs 1", settings.kernel, stress.without, stress.added, settings.image)
+    folder = lab.folder / name
+    folder.mkdir(parents=True)
+    modules = lab.modules_under_test(stress.without, stress.added)
+    names = [file.stem for file in modules.files]
+    with CaseRun(lab, job, folder, more_follow) as case:
+        if case.result is None and case.guest is not None:
+            trouble: BaseException | None = None
+            try:
+                chosen = steps(functions_under_test(case.guest, names))
+                write_atomically(folder / STEPS, as_text(chosen))
+                case.guest.path_counters["steps"] = len(chosen)
+                played = play(case.guest, chosen)
+                case.guest.path_counters.update(played.counts)
+                write_atomically(folder / LOG, "\n".join((*played.log, *played.problems)) + "\n")
+                for file, log in played.daemons.items():
+                    write_atomically(folder / file, log)
+                assert not played.problems, "; ".join(played.problems)
+            except Exception as error:
+                trouble = error
+            case.conclude(trouble, functools.partial(fail_nth.unload, modules=names))
+    assert case.result is not None
+    say(result_line(case.result))
+    return case.result
+
+
+def shown(result: Result) -> str:
+    """What a run showed, as one title: of its first finding, else the first thing that was left; else its outcome.
+
+    Empty where all was well. Numbers in what was left differ from run to run, and are no part of the title.
+    """
+    if result.outcome.is_good:
+        return ""
+    counted = [finding for finding in result.findings if not finding.suppressed]
+    left = _NUMBER.sub("N", result.message.partition(";")[0]) if result.outcome is Outcome.FAIL else ""
+    return judge.titles(counted[:1]) or left or str(result.outcome)
+
+
+def read_steps(file: Path) -> tuple[Step, ...]:
+    """The steps in a file.
+
+    Raises:
+        UserError: it cannot be read, or has none.
+    """
+    try:
+        steps = parse(file.read_text(), str(file))
+    except (OSError, UnicodeDecodeError) as error:
+        raise UserError(
+            f"{file}: cannot be read: {error}", f"name a {STEPS}, from a run's evidence folder"
+        ) from error
+    if not steps:
+        raise UserError(f"{file}: has no steps", f"name a {STEPS}, from a run's evidence folder")
+    return steps
+
+
+def interrupted(project: Path) -> Progress:
+    """The newest stress command that was begun.
+
+    Raises:
+        UserError: there is none that can be resumed.
+    """
+    newest, progress = newest_record(project, RECORD, read, "stress runs", "harness stress")
+    progress = progress.without_lab_errors()
+    if progress.plan.generation != GENERATION:
+        raise UserError(
+            f"{newest}: another version of the harness made other steps from its seeds", "start anew: harness stress"
+        )
+    if progress.finished:
+        raise UserError(f"{newest}: all its runs are done", "start others: harness stress --help")
+    return progress
+
+
+@dataclass(frozen=True)
+class Shrunk:
+    """A small part of some steps that still shows the same.
+
+    Attributes:
+        title: what it shows.
+        steps: the part.
+        runs: how many guests that took.
+    """
+
+    title: str
+    steps: tuple[Step, ...]
+    runs: int
+
+
+class Shrinking:
+    """Looks for a small part of some steps that still shows the same.
+
+    Args:
+        lab: what all runs share.
+        stress: what they have in common.
+        steps: all of them.
+        title: what is to be shown; empty for whatever all of them show.
+        attempts: how often a part is tried before it counts as not showing it.
+    """
+
+    def __init__(self, lab: Lab, stress: Stress, steps: Sequence[Step], title: str, attempts: int) -> None:
+        self._lab = lab
+        self._stress = stress
+        self._steps = tuple(steps)
+        self._title = title
+        self._attempts = attempts
+        self._runs = 0
+        self.results: list[Result] = []
+
+    def shrink(self) -> Shrunk:
+        """Do it; the smallest part so far stands in the run's folder at any moment.
+
+        Raises:
+            UserError: all steps together do not show it.
+        """
+        if not self._shows(range(len(self._steps))):
+            wanted = repr(self._title) if self._title else "anything"
+            raise UserError(
+                f"the steps did not show {wanted} in {self._attempts} runs",
+                "raise --attempts, or choose another title with --title",
+            )
+        places = delta_debugging.least(range(len(self._steps)), self._shows)
+        return Shrunk(self._title, tuple(self._steps[place] for place in places), self._runs)
+
+    def _shows(self, places: Sequence[int]) -> bool:
+        steps = tuple(self._steps[place] for place in places)
+        for _ in range(self._attempts):
+            self._runs += 1
+            result = run_steps(self._lab, self._stress, steps, f"{self._runs:03}-{len(steps)}-steps", True)
+            self.results.append(result)
+            seen = shown(result)
+            if seen and (not self._title or self._title in _all_titles(result)):
+                self._title = self._title or seen
+                write_atomically(self._lab.folder / STEPS, as_text(steps))
+                say(f"{len(steps)} of {len(self._steps)} steps show it: {self._title}")
+                return True
+        return False
+
+
+def _all_titles(result: Result) -> set[str]:
+    """Every name of what a run showed."""
+    counted = [finding for finding in result.findings if not finding.suppressed]
+    return {str(result.outcome), shown(result)} | {title for one in counted for title in (one.title, *one.alt_titles)}
+
+
+def test_case(shrunk: Shrunk, stress: Stress) -> str:
+    """A test case that does the steps."""
+    variant = f", without {', '.join(stress.without)}" if stress.without else ""
+    lines = "".join(f"    {step}\n" for step in shrunk.steps)
+    return f'''# SPDX-License-Identifier: GPL-2.0-only
+"""Found by harness stress and shrunk{variant}: {shrunk.title}"""
+
+from harness.provoke.stress import play
+from harness.provoke.steps import parse
+
+STEPS = """
+{lines}"""
+
+
+def test_the_steps_show_nothing(guest):
+    played = play(guest, parse(STEPS, __file__))
+    assert not played.problems
+'''

@@ -1,0 +1,2 @@
+# SPDX-License-Identifier: GPL-2.0-only
+"""Each allocation of an operation fails once: what breaks?"""

@@ -1,0 +1,241 @@
+# SPDX-License-Identifier: GPL-2.0-only
+"""The exhaustive sweep: each operation again and again, until every allocation on its path has failed once."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from types import MappingProxyType
+
+from harness.core.errors import LabError, UserError
+from harness.core.files import write_atomically
+from harness.core.model import Job, Outcome, Result
+from harness.core.progress import say
+from harness.core.text import without_control_characters
+from harness.provoke import fail_nth
+from harness.provoke.fault import CONDITIONS, NO_FAULT, Fault
+from harness.provoke.operations import Operation, chosen
+from harness.report.terminal import result_line
+from harness.runner.lab import CaseRun, Lab, case_folder
+from harness.runner.runs import RunFolder, newest_record
+from harness.sweep.records import Iteration, Question, Series, Sweep, document, grouped, read
+from harness.symbolize.source_lines import located
+
+#: The file in a run's folder from which a sweep can be resumed.
+RECORD = "sweep.json"
+#: Without these there is nothing to inject, or nobody to say that it is wanted.
+_NEEDED = ("CONFIG_FAILSLAB", "CONFIG_FAIL_PAGE_ALLOC", "CONFIG_FAULT_INJECTION_DEBUG_FS")
+
+#: What each condition needs of the kernel; the first one: Documentation/filesystems/caching/cachefiles.rst.
+_CONDITIONS_NEED = MappingProxyType(
+    {
+        "ENOSPC": "CONFIG_CACHEFILES_ERROR_INJECTION",
+        "EIO": "CONFIG_CACHEFILES_ERROR_INJECTION",
+        "full-disk": "CONFIG_EXT4_FS",
+        "failing-disk": "CONFIG_FAIL_MAKE_REQUEST",
+    }
+)
+
+
+def checked(lab: Lab, question: Question) -> Question:
+    """The question, if it can be answered.
+
+    Raises:
+        UserError: an operation is unknown, or the kernel cannot inject failures.
+    """
+    operations = chosen(question.operations)
+    config = lab.complete_config()
+    if lacking := [option for option in _NEEDED if config.get(option) != "y"]:
+        raise UserError(
+            f"the kernel {question.kernel} is built without {', '.join(lacking)}: nothing can be made to fail",
+            "add the fragment 'debug' to its fragments, or sweep another kernel",
+        )
+    return replace(question, operations=tuple(one.name for one in operations))
+
+
+def interrupted(project: Path) -> Sweep:
+    """The newest sweep that was begun.
+
+    Raises:
+        UserError: there is none that can be resumed.
+    """
+    newest, sweep = newest_record(project, RECORD, read, "sweep", "harness sweep")
+    if sweep.finished:
+        raise UserError(f"{newest}: this sweep is finished", "start another one: harness sweep --help")
+    return sweep.without_lab_errors()
+
+
+@dataclass(frozen=True)
+class _Subject:
+    """The modules under test: their names, in an order in which they can be loaded, and where they are."""
+
+    names: tuple[str, ...]
+    folder: Path
+
+
+class Sweeper:
+    """Does what is left of a sweep; what was seen stands in the run's folder at any moment.
+
+    Args:
+        lab: what all guests share.
+        run: the run's folder.
+        sweep: as far as it has come.
+        until_fail: the first guest in which something is wrong is the last.
+    """
+
+    def __init__(self, lab: Lab, run: RunFolder, sweep: Sweep, until_fail: bool = False) -> None:
+        self.sweep = sweep
+        self._until_fail = until_fail
+        self._lab = lab
+        self._run = run
+        for place, series in enumerate(sweep.series):
+            for result in series.results:
+                run.record(result, lab.session(), place)
+
+    def sweep_all(self) -> Sweep:
+        """Sweep what is not finished, or until something is wrong, and return all of it.
+
+        Raises:
+            HarnessError: the lab broke, or the kernel cannot be built.
+        """
+        question = self.sweep.question
+        modules = self._lab.modules_under_test(question.without, question.added)
+        subject = _Subject(tuple(file.stem for file in modules.files), modules.folder)
+        for place, operation in enumerate(chosen(question.operations)):
+            while not self.sweep.of(operation.name).finished:
+                result = self._with_one_guest(operation, subject)
+                self._run.record(result, self._lab.session(), place)
+                say(result_line(result))
+                if result.outcome is Outcome.LAB_ERROR:
+                    raise LabError(result.message, f"see {result.evidence}; harness sweep --resume goes on")
+                if self._until_fail and not result.outcome.is_good:
+                    _say_what_was_seen(self.sweep.of(operation.name))
+                    return self.sweep
+            _say_what_was_seen(self.sweep.of(operation.name))
+        return self.sweep
+
+    def _with_one_guest(self, operation: Operation, subject: _Subject) -> Result:
+        """Go on with an operation in a new guest, until that is used up or the operation is done."""
+        question = self.sweep.question
+        before = self.sweep.of(operation.name)
+        job = Job(
+            f"sweep {operation.name}",
+            question.kernel,
+            question.without,
+            question.added,
+            self._lab.settings.image,
+            repetition=before.guests + 1,
+        )
+        started = time.monotonic()
+        with CaseRun(self._lab, job, case_folder(self._lab.folder, job)) as case:
+            if case.result is None and case.guest is not None:
+                guest = case.guest
+
+                def iterate(fault: Fault) -> fail_nth.Seen:
+                    return fail_nth.iterate(guest, operation, fault, subject.names)
+
+                trouble: BaseException | None = None
+                try:
+                    fail_nth.switch_on(guest, operation)
+                    trouble = self._series(operation, job.repetition, iterate, subject)
+                except Exception as error:
+                    trouble = error
+                case.guest.path_counters["points"] = self.sweep.of(operation.name).points
+                case.conclude(trouble, lambda guest: fail_nth.unload(guest, subject.names))
+        assert case.result is not None
+        after = self.sweep.of(operation.name).with_result(case.result, time.monotonic() - started)
+        if len(after.iterations) == len(before.iterations) and case.result.outcome is not Outcome.LAB_ERROR:
+            after = replace(after, finished=True)  # the next guest would come no further
+        self._keep(after)
+        return case.result
+
+    def _series(
+        self, operation: Operation, guest: int, iterate: Callable[[Fault], fail_nth.Seen], subject: _Subject
+    ) -> BaseException | None:
+        """Iterate until there is nothing left to fail, or the guest is used up; returns why it is."""
+        series = self.sweep.of(operation.name)
+        conditions = self._conditions(operation)
+        fault: Fault | None = NO_FAULT
+        while fault is not None:
+            started = time.monotonic()
+            seen = iterate(fault)
+            iteration = _iteration(fault, guest, seen, subject, time.monotonic() - started)
+            series = series.with_iteration(iteration)
+            # What does not work without injection is not worth a second guest.
+            hopeless = fault == NO_FAULT and bool(iteration.went_wrong)
+            fault = series.next_fault(conditions)
+            series = replace(series, finished=hopeless or fault is None)
+            self._keep(series)
+            if iteration.went_wrong:
+                say(without_control_characters(_line(operation.name, iteration)))
+                return seen.trouble or _failure(iteration)
+        return None
+
+    def _conditions(self, operation: Operation) -> tuple[str, ...]:
+        """What the operation can meet on this kernel; nothing where only workers are hit."""
+        config = self._lab.built.config()
+        able = (name for name in CONDITIONS if config.get(_CONDITIONS_NEED[name]) == "y")
+        return () if operation.worker else tuple(able)
+
+    def _keep(self, series: Series) -> None:
+        self.sweep = self.sweep.with_series(series)
+        write_atomically(self._run.path / RECORD, document(self.sweep, self._lab.session()))
+
+
+def _iteration(fault: Fault, guest: int, seen: fail_nth.Seen, subject: _Subject, seconds: float) -> Iteration:
+    attempt = seen.attempt
+    problems = seen.problems
+    if seen.trouble is not None:
+        problems = (*problems, str(seen.trouble).splitlines()[0])
+    capability, place = _place(seen, subject)
+    return Iteration(
+        nth=fault.nth,
+        condition=fault.condition,
+        guest=guest,
+        # One that never came back is known by what the kernel printed.
+        injected=attempt.injected if attempt is not None else bool(seen.injections),
+        capability=capability,
+        place=place,
+        step=attempt.step if attempt is not None else "",
+        returned=attempt.returned if attempt is not None else 0,
+        errno=attempt.errno if attempt is not None else 0,
+        pids=tuple(one.pid for one in (attempt, seen.again) if one is not None),
+        findings=tuple(finding.title for finding in seen.findings),
+        problems=problems,
+        seconds=round(seconds, 3),
+    )
+
+
+def _place(seen: fail_nth.Seen, subject: _Subject) -> tuple[str, str]:
+    """What failed, and where."""
+    if not seen.injections:
+        return "", ""
+    injection = seen.injections[0].with_frames(located(seen.injections[0].frames, (subject.folder,)))
+    point = injection.point(subject.names)
+    if point is None:
+        return injection.capability, ""
+    return injection.capability, f"{point.source} {point.function}".strip()
+
+
+def _failure(iteration: Iteration) -> AssertionError | None:
+    """What is wrong apart from the kernel's own reports, which speak for themselves."""
+    if not iteration.problems:
+        return None
+    where = f", at {iteration.place or 'an unknown place'}" if iteration.nth else ""
+    return AssertionError(f"{iteration.fault}{where}: {'; '.join(iteration.problems)}")
+
+
+def _line(operation: str, iteration: Iteration) -> str:
+    where = f", {iteration.place or 'place unknown'}" if iteration.nth else ""
+    return f"{operation}, {iteration.fault}{where}: {iteration.said}: {'; '.join(iteration.went_wrong)}"
+
+
+def _say_what_was_seen(series: Series) -> None:
+    ends = "every allocation failed once" if series.exhausted else "not all of them: see what went wrong"
+    say(f"{series.operation}: {series.points} points ({ends}), {series.seconds:.0f} s")
+    for group in grouped(series.iterations):
+        line = f"  {group.place}: {group.said}{group.where}"
+        wrong: Sequence[str] = group.went_wrong
+        say(without_control_characters(f"{line}{': ' if wrong else ''}{'; '.join(wrong)}"))
