@@ -97,7 +97,7 @@ class Samplers:
     Args:
         lab: the kernel and image that are measured, prepared.
         run: the run's folder.
-        fix: whose un-fix and test case are used.
+        fix: whose revert and test case are used.
         virtme_ng: what boots are compared with, None where there is nothing.
     """
 
@@ -234,8 +234,8 @@ def _answered(guest: Guest, started: float) -> float:
 
 def _forget_modules(lab: Lab, *variants: Sequence[str]) -> None:
     """Remove modules of an edit that nobody makes again."""
-    for without in variants:
-        folder = lab.modules_under_test(without).folder
+    for reverted in variants:
+        folder = lab.modules_under_test(reverted).folder
         # First what makes others look at it.
         (folder / "contents.json").unlink(missing_ok=True)
         shutil.rmtree(folder, ignore_errors=True)

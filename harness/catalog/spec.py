@@ -84,7 +84,7 @@ class _FixOnKernelSchema(_Schema):
     presence: Presence = Field(
         default=Presence.PRESENT,
         strict=False,
-        description="Whether the kernel has the fix; fix.cocci puts in a missing one.",
+        description="Whether the kernel has the fix; apply.cocci applies a missing one.",
     )
     verdict: Verdict = Field(default=Verdict.PROVEN, strict=False, description="What harness prove is known to say.")
     reason: str = Field(default="", description="Why it does not apply, or why the verdict is not 'proven'.")
@@ -113,7 +113,7 @@ class _FixSchema(_Schema):
         min_length=1, description="Each kernel of kernels/: 'present', or what is known of the fix on it."
     )
     files: list[str] = Field(
-        min_length=1, description="Files that the un-fix changes, each of them, by their paths in Linux 6.1."
+        min_length=1, description="Files that the revert changes, each of them, by their paths in Linux 6.1."
     )
     options: list[OptionName] = Field(default=[], description="Kconfig options without which the test cannot run.")
     reproduction: ReproductionClass = Field(strict=False, description="How the bug is provoked.")
@@ -124,8 +124,8 @@ class _FixSchema(_Schema):
         min_length=1,
         description="Counters that the test must report, and the least value that shows that the bug's path ran.",
     )
-    taken_out_with: list[str] = Field(
-        default=[], alias="taken-out-with", description="Fixes without which the symptom cannot appear."
+    reverted_with: list[str] = Field(
+        default=[], alias="reverted-with", description="Fixes without which the symptom cannot appear."
     )
     notes: str = Field(default="", description="What was found out by booting, and what was tried.")
 
@@ -253,7 +253,7 @@ def load_fix(project: Path, name: str) -> Fix:
         ),
         widening=schema.widening,
         path_counters=schema.path_counters,
-        taken_out_with=tuple(schema.taken_out_with),
+        reverted_with=tuple(schema.reverted_with),
         notes=schema.notes,
     )
 

@@ -41,7 +41,7 @@ def bench_(
     ] = 5,
     kernel: Annotated[str, typer.Option("--kernel", help="Kernel to measure: a name in kernels/.")] = Settings.kernel,
     fix: Annotated[
-        str, typer.Option("--fix", metavar="NAME", help="Whose un-fix and test case are used for edits.")
+        str, typer.Option("--fix", metavar="NAME", help="Whose revert and test case are used for edits.")
     ] = _FIX,
     matrix: Annotated[bool, typer.Option("--matrix", help="Also the whole of harness prove: ten minutes.")] = False,
     growth: Annotated[

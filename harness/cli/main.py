@@ -92,11 +92,11 @@ ColdOption = Annotated[
     bool, typer.Option("--cold", help="Boot each guest instead of restoring one that was saved after booting.")
 ]
 WithoutOption = Annotated[
-    list[str] | None, typer.Option("--without", metavar="FIX", help="Take this fix out (repeatable).")
+    list[str] | None, typer.Option("--without", metavar="FIX", help="Revert this fix (repeatable).")
 ]
 WithOption = Annotated[
     list[str] | None,
-    typer.Option("--with", metavar="FIX", help="Put in this fix, which the kernel lacks (repeatable)."),
+    typer.Option("--with", metavar="FIX", help="Apply this fix, which the kernel lacks (repeatable)."),
 ]
 
 _DEFAULT = Settings(Path(), Path())
@@ -160,13 +160,13 @@ def run(
     """
     settings = _settings(kernel, tree, image, cpus, memory, not no_kmemleak, cold, commit, config)
     selection = [selected(settings.project, word) for word in select or [str(settings.project / "testcases")]]
-    removed, added = _known(settings.project, without), _known(settings.project, with_)
+    reverted, applied = _known(settings.project, without), _known(settings.project, with_)
     folder = RunFolder(settings.project)
     lab = Lab(settings, folder.path)
     with recorded(folder, lab):
         lab.prepare()
         campaign = Campaign(lab, folder, jobs)
-        case = Cases(tuple(selection), removed, added, seed, named=bool(select))
+        case = Cases(tuple(selection), reverted, applied, seed, named=bool(select))
         batches = campaign.batches(case, repeat, until_fail)
         for batch in batches:
             results = [result for done in campaign.do(batch) for result in done.results]
@@ -256,8 +256,8 @@ def sweep(
         begun = sweeping.interrupted(project)
         question = begun.question
     else:
-        removed, added = _known(project, without), _known(project, with_)
-        question = Question(tuple(operations or ()), kernel, str(tree.absolute()) if tree else "", removed, added)
+        reverted, applied = _known(project, without), _known(project, with_)
+        question = Question(tuple(operations or ()), kernel, str(tree.absolute()) if tree else "", reverted, applied)
         begun = Sweep(question)
     chosen_tree = Path(question.tree) if question.tree else None
     settings = _settings(question.kernel, chosen_tree, _DEFAULT.image, _DEFAULT.cpus, memory, cold=cold)
@@ -338,8 +338,8 @@ def shell(
     settings = _settings(kernel, tree, image, cpus, memory)
     folder = RunFolder(settings.project)
     lab = Lab(settings, folder.path)
-    removed, added = _known(settings.project, without), _known(settings.project, with_)
-    raise typer.Exit(interactive.shell(lab, removed, added, folder.path))
+    reverted, applied = _known(settings.project, without), _known(settings.project, with_)
+    raise typer.Exit(interactive.shell(lab, reverted, applied, folder.path))
 
 
 @app.command(name="doctor")

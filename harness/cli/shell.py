@@ -25,16 +25,16 @@ _CHUNK = 65536
 _NO_LIMIT = 10.0**6
 
 
-def shell(lab: Lab, without: Sequence[str], added: Sequence[str], folder: Path) -> int:
+def shell(lab: Lab, reverted: Sequence[str], applied: Sequence[str], folder: Path) -> int:
     """Boot a guest and hand it to the user; return the exit status of the shell.
 
     Args:
         lab: kernel, image and machine.
-        without: names of the fixes that are taken out of the modules.
-        added: names of the fixes that are put in.
+        reverted: names of the fixes that are reverted.
+        applied: names of the fixes that are applied.
         folder: gets the console log.
     """
-    modules = lab.modules_under_test(without, added)
+    modules = lab.modules_under_test(reverted, applied)
     with lab, lab.guest(folder) as guest:
         guest.load_modules_under_test(modules)
         guest.load_lab_module("lab_delay")

@@ -38,9 +38,7 @@ _MOST = 1 << 20
 
 _Kernel = Annotated[str, typer.Option("--kernel", help="Kernel to test: a name in kernels/.")]
 _Tree = Annotated[Path | None, typer.Option("--tree", help="Build this kernel working tree instead.")]
-_Without = Annotated[
-    list[str] | None, typer.Option("--without", metavar="FIX", help="Take this fix out (repeatable).")
-]
+_Without = Annotated[list[str] | None, typer.Option("--without", metavar="FIX", help="Revert this fix (repeatable).")]
 
 
 def stress_(
@@ -77,7 +75,7 @@ def stress_(
             seconds=_seconds(duration) if duration else 0.0,
             until_fail=until_fail,
             tree=str(tree.absolute()) if tree else "",
-            without=tuple(without or ()),
+            reverted=tuple(without or ()),
             length=length,
             delays=not no_delays,
             steps=str(steps.absolute()) if steps else "",
@@ -86,7 +84,7 @@ def stress_(
     plan = progress.plan
     given = stress.read_steps(Path(plan.steps)) if plan.steps else ()
     chosen_tree = Path(plan.tree) if plan.tree else None
-    lab, run, common = _lab(plan.kernel, chosen_tree, plan.without, plan.length, plan.delays)
+    lab, run, common = _lab(plan.kernel, chosen_tree, plan.reverted, plan.length, plan.delays)
     with recorded(run, lab):
         lab.prepare()
         _do(progress, lab, run, common, given)
@@ -121,7 +119,7 @@ def shrink(
     """Find a small part of a stress run's steps that still shows the same, and make a test case of it."""
     all_steps = stress.read_steps(evidence / STEPS)
     before = _result(evidence / "result.json")
-    lab, run, common = _lab(before.kernel, _tree_of(before), before.without, Stress.length, True)
+    lab, run, common = _lab(before.kernel, _tree_of(before), before.reverted, Stress.length, True)
     wanted = title or stress.shown(before)
     if not wanted:
         raise UserError(f"{evidence}: that run passed", "name a run that did not, or a title with --title")
@@ -151,14 +149,14 @@ def register(app: typer.Typer) -> None:
 
 
 def _lab(
-    kernel: str, tree: Path | None, without: Sequence[str], length: int, delays: bool
+    kernel: str, tree: Path | None, reverted: Sequence[str], length: int, delays: bool
 ) -> tuple[Lab, RunFolder, Stress]:
     doctor.require_tools()
     project = host.project_folder()
-    removed = tuple(spec.load_fix(project, name).name for name in without)
+    reverted = tuple(spec.load_fix(project, name).name for name in reverted)
     run = RunFolder(project)
     settings = Settings(project, host.cache_folder(), kernel, tree, image=_IMAGE)
-    return Lab(settings, run.path), run, Stress(removed, (), length, delays)
+    return Lab(settings, run.path), run, Stress(reverted, (), length, delays)
 
 
 def _seconds(text: str) -> float:

@@ -43,7 +43,7 @@ TOOLS = (
     Tool("tar", "tar", "unpacks kernel sources"),
     Tool("ccache", "ccache", "keeps compiled objects"),
     Tool("depmod", "kmod", "indexes modules"),
-    Tool("spatch", "coccinelle", "takes fixes out (Coccinelle)"),
+    Tool("spatch", "coccinelle", "reverts fixes (Coccinelle)"),
     Tool("mmdebstrap", "mmdebstrap", "makes guest images"),
     Tool("mke2fs", "e2fsprogs", "makes guest images"),
     Tool("fakeroot", "fakeroot", "makes guest images without root"),

@@ -317,7 +317,7 @@ class FixOnKernel:
     """What is known of a fix on one kernel.
 
     Attributes:
-        presence: whether the kernel has the fix. Where it is missing, ``fix.cocci`` puts it in.
+        presence: whether the kernel has the fix. Where it is missing, ``apply.cocci`` applies it.
         verdict: what ``prove`` is known to say.
         reason: why the fix does not apply, or the verdict is not ``proven``.
     """
@@ -329,7 +329,7 @@ class FixOnKernel:
 
 @dataclass(frozen=True)
 class Fix:
-    """One documented upstream fix: its facts, its un-fix and its test.
+    """One documented upstream fix: its facts, its revert and its test.
 
     Attributes:
         name: the folder's name below ``testcases/fixes/``.
@@ -340,7 +340,7 @@ class Fix:
         cve: its CVE number, empty where it has none.
         subsystem: ``cachefiles``, ``fscache``, ``netfs`` or ``erofs``.
         kernels: what is known of it on the lab's kernels.
-        files: source files that the un-fix changes, each of them, by their paths in Linux 6.1.
+        files: source files that the revert changes, each of them, by their paths in Linux 6.1.
         options: Kconfig options without which the test case cannot run.
         reproduction: how the bug is provoked.
         signature: what the bug looks like.
@@ -365,18 +365,18 @@ class Fix:
     signature: Signature
     widening: str
     path_counters: Mapping[str, int]
-    taken_out_with: tuple[str, ...] = ()
+    reverted_with: tuple[str, ...] = ()
     notes: str = ""
 
     @property
-    def unfix(self) -> Path:
-        """The semantic patch that takes the fix out of a source tree."""
-        return self.folder / "unfix.cocci"
+    def revert_patch(self) -> Path:
+        """The semantic patch that reverts the fix of a source tree."""
+        return self.folder / "revert.cocci"
 
     @property
-    def addition(self) -> Path:
-        """The semantic patch that puts the fix into a source tree that lacks it."""
-        return self.folder / "fix.cocci"
+    def apply_patch(self) -> Path:
+        """The semantic patch that applies the fix to a source tree that lacks it."""
+        return self.folder / "apply.cocci"
 
     def on(self, kernel: str) -> FixOnKernel:
         """What is known of the fix on a kernel; kernels that are not listed are taken to have it."""
@@ -395,8 +395,8 @@ class Job:
     Attributes:
         case: pytest node id relative to the project's root.
         kernel: the kernel's name.
-        without: names of the fixes that are taken out.
-        added: names of the fixes that are put in.
+        reverted: names of the fixes that are reverted.
+        applied: names of the fixes that are applied.
         image: the guest image's name.
         shared_folder: the guest gets a folder of the host, of its own and empty, over 9P.
         repetition: counted from 1.
@@ -405,8 +405,8 @@ class Job:
 
     case: str
     kernel: str
-    without: tuple[str, ...] = ()
-    added: tuple[str, ...] = ()
+    reverted: tuple[str, ...] = ()
+    applied: tuple[str, ...] = ()
     image: str = "minimal"
     shared_folder: bool = False
     repetition: int = 1
@@ -414,8 +414,8 @@ class Job:
 
     @property
     def variant(self) -> str:
-        """The variant's name: ``plain``, or what was put in and taken out."""
-        parts = (("with", self.added), ("without", self.without))
+        """The variant's name: ``plain``, or what was applied and reverted."""
+        parts = (("with", self.applied), ("without", self.reverted))
         return " ".join(f"{word} {'+'.join(names)}" for word, names in parts if names) or "plain"
 
 
@@ -424,7 +424,7 @@ class Result:
     """What became of one job.
 
     Attributes:
-        case, kernel, without, added, variant, image, shared_folder, repetition, seed: as in the job.
+        case, kernel, reverted, applied, variant, image, shared_folder, repetition, seed: as in the job.
         outcome: what became of it.
         stage: the stage it reached; with another outcome than ``pass``, the one that decided it.
         message: one sentence on why the outcome is what it is; empty for ``pass``.
@@ -445,8 +445,8 @@ class Result:
     variant: str
     outcome: Outcome
     stage: Stage
-    without: tuple[str, ...] = ()
-    added: tuple[str, ...] = ()
+    reverted: tuple[str, ...] = ()
+    applied: tuple[str, ...] = ()
     image: str = "minimal"
     shared_folder: bool = False
     repetition: int = 1

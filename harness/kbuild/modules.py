@@ -3,7 +3,7 @@
 
 The modules under test are compiled from copies of their folders, as one external build
 (``make M=``): about a second for a folder, where relinking the kernel takes a minute. The plain
-kernel and its variants take the same road, so that they differ by the un-fix and nothing else.
+kernel and its variants take the same road, so that they differ by the revert and nothing else.
 Companions are modules that use those under test, such as network filesystems.
 """
 
@@ -22,12 +22,11 @@ from harness.core.deadline import Deadline
 from harness.core.errors import UserError
 from harness.core.model import Fix, Kernel
 from harness.core.progress import activity
-from harness.kbuild import module_reuse
-from harness.kbuild import semantic_patch as unfix
+from harness.kbuild import module_reuse, semantic_patch
 from harness.kbuild.build import BuiltKernel, build_environment, compile_failure, make_command
 
 #: Changes whenever this module builds something else from the same input.
-_RECIPE = "4"
+_RECIPE = "5"
 _MODULE_SECONDS = 900.0
 _PACK_SECONDS = 60.0
 #: Companions are compiled without KASAN's checks and without debug information, in half the time: it is the
@@ -41,7 +40,7 @@ class ModuleSet:
     """Modules that belong together, ready for a guest.
 
     Attributes:
-        folder: cache entry: ``*.ko`` with debug information, ``unfix.diff``, build log.
+        folder: cache entry: ``*.ko`` with debug information, ``revert.diff``, build log.
         files: the modules, in an order in which they can be loaded.
     """
 
@@ -55,8 +54,8 @@ class ModuleSet:
 
     @property
     def diff_file(self) -> Path:
-        """What the un-fixes changed, as a unified diff; an empty file for the plain kernel."""
-        return self.folder / "unfix.diff"
+        """What the reverts changed, as a unified diff; an empty file for the plain kernel."""
+        return self.folder / "revert.diff"
 
 
 @dataclass(frozen=True)
@@ -64,30 +63,30 @@ class Variation:
     """What is changed in the modules under test.
 
     Attributes:
-        without: fixes to take out, in this order.
-        added: fixes to put in before that.
+        reverted: fixes to revert, in this order.
+        applied: fixes to apply before that.
     """
 
-    without: tuple[Fix, ...] = ()
-    added: tuple[Fix, ...] = ()
+    reverted: tuple[Fix, ...] = ()
+    applied: tuple[Fix, ...] = ()
 
     @property
     def fixes(self) -> tuple[Fix, ...]:
         """All fixes that are concerned, in the order in which they are applied."""
-        return (*self.added, *self.without)
+        return (*self.applied, *self.reverted)
 
     @property
     def semantic_patches(self) -> tuple[Path, ...]:
         """What is applied."""
-        return (*(fix.addition for fix in self.added), *(fix.unfix for fix in self.without))
+        return (*(fix.apply_patch for fix in self.applied), *(fix.revert_patch for fix in self.reverted))
 
     def apply(self, kernel: Kernel, tree: Path) -> str:
         """Change a copy of the sources; returns the difference."""
-        additions = [unfix.put_in(fix, kernel, tree) for fix in self.added]
-        return "".join([*additions, *(unfix.take_out(fix, kernel, tree) for fix in self.without)])
+        applied = [semantic_patch.apply(fix, kernel, tree) for fix in self.applied]
+        return "".join([*applied, *(semantic_patch.revert(fix, kernel, tree) for fix in self.reverted)])
 
     def __str__(self) -> str:
-        parts = (("with", self.added), ("without", self.without))
+        parts = (("with", self.applied), ("without", self.reverted))
         return "".join(f" {word} {', '.join(fix.name for fix in fixes)}" for word, fixes in parts if fixes)
 
 
@@ -95,7 +94,7 @@ PLAIN = Variation()
 
 
 def build_modules_under_test(built: BuiltKernel, variation: Variation, cache: Cache) -> ModuleSet:
-    """The kernel's modules under test, with some fixes taken out of them or put in.
+    """The kernel's modules under test, with some fixes reverted, others applied.
 
     Args:
         built: the kernel they are for.
@@ -103,7 +102,7 @@ def build_modules_under_test(built: BuiltKernel, variation: Variation, cache: Ca
         cache: where they are kept.
 
     Raises:
-        UserError: an un-fix does not apply, or reaches beyond the modules.
+        UserError: a revert does not apply, or reaches beyond the modules.
         LabError: they do not compile.
     """
     folders = built.kernel.modules
@@ -144,11 +143,11 @@ def _compile_copies(
     """Compile copies of module folders, changed, and put the modules into ``target``.
 
     All variants of a kernel are compiled in the same working folder: the same paths make the
-    compiler cache hit for every file that an un-fix leaves alone.
+    compiler cache hit for every file that a revert leaves alone.
     """
     with _copies(built, folders, cache) as work:
         diff = variation.apply(built.kernel, work)
-        (target / "unfix.diff").write_text(diff, encoding="utf-8", errors="surrogateescape")
+        (target / "revert.diff").write_text(diff, encoding="utf-8", errors="surrogateescape")
         with activity(f"building modules of {built.kernel.name}{variation}"):
             _run_make(built, work, symbols, target / "build.log", cache)
         for module in work.rglob("*.ko"):

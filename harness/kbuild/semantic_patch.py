@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-2.0-only
-"""Taking fixes out of a copy of some source files, or putting them in, with Coccinelle's ``spatch``."""
+"""Reverting fixes in a copy of some source files, or applying them, with Coccinelle's ``spatch``."""
 
 from __future__ import annotations
 
@@ -27,11 +27,11 @@ def spatch_command(semantic_patch: Path, file: Path) -> list[str]:
     ]
 
 
-def take_out(fix: Fix, kernel: Kernel, tree: Path) -> str:
-    """Apply a fix's un-fix to the files it names.
+def revert(fix: Fix, kernel: Kernel, tree: Path) -> str:
+    """Apply ``revert.cocci`` to the files that a fix names.
 
     Args:
-        fix: what to take out.
+        fix: what to revert.
         kernel: whose sources these are.
         tree: folder with copies of ``fix.files`` at the kernel's places for them.
 
@@ -42,13 +42,13 @@ def take_out(fix: Fix, kernel: Kernel, tree: Path) -> str:
         UserError: the semantic patch is not valid, a file is missing, or one stays as it was.
     """
     hint = f"the tree does not have the fix {fix.commit}, or the semantic patch needs mending"
-    return _change(fix, fix.unfix, kernel, tree, hint)
+    return _change(fix, fix.revert_patch, kernel, tree, hint)
 
 
-def put_in(fix: Fix, kernel: Kernel, tree: Path) -> str:
-    """Put a fix into the files it names; like :func:`take_out`, with the fix's ``fix.cocci``."""
+def apply(fix: Fix, kernel: Kernel, tree: Path) -> str:
+    """Apply a fix to the files it names; like :func:`revert`, with the fix's ``apply.cocci``."""
     hint = f"the tree has the fix {fix.commit} already, or the semantic patch needs mending"
-    return _change(fix, fix.addition, kernel, tree, hint)
+    return _change(fix, fix.apply_patch, kernel, tree, hint)
 
 
 def _change(fix: Fix, semantic_patch: Path, kernel: Kernel, tree: Path, hint: str) -> str:

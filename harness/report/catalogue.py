@@ -13,8 +13,8 @@ KERNELS = {"debian-6.1": "6.1", "debian-6.12": "6.12"}
 _HEAD = f"""\
 # The catalogue
 
-Every documented fix that the lab can take out, and the verdict of `harness prove` on each kernel; any other verdict
-makes its exit code 1. "Added": the kernel as it is lacks the fix, and the lab puts it in for the run with it.
+Every documented fix that the lab can revert, and the verdict of `harness prove` on each kernel; any other verdict
+makes its exit code 1. "Applied": the kernel as it is lacks the fix, and the lab applies it for the run with it.
 
 Made of `testcases/fixes/*/fix.yaml` by `harness/report/catalogue.py`; the files have more: what widens a race, what
 was tried, what was found out.
@@ -41,5 +41,5 @@ def _row(fix: Fix) -> str:
 
 def _verdict(fix: Fix, kernel: str) -> str:
     known = fix.on(kernel)
-    added = " (added)" if known.presence is Presence.MISSING and known.verdict is Verdict.PROVEN else ""
-    return f"{known.verdict}{added}"
+    applied = " (applied)" if known.presence is Presence.MISSING and known.verdict is Verdict.PROVEN else ""
+    return f"{known.verdict}{applied}"

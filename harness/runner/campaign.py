@@ -40,15 +40,15 @@ class Cases:
 
     Attributes:
         selection: what pytest is given: paths and node ids.
-        without, added: names of the fixes that are taken out, or put in.
+        reverted, applied: names of the fixes that are reverted, or applied.
         seed: what random choices start from.
         repetition: counted from 1.
         named: they were asked for by name.
     """
 
     selection: tuple[str, ...]
-    without: tuple[str, ...] = ()
-    added: tuple[str, ...] = ()
+    reverted: tuple[str, ...] = ()
+    applied: tuple[str, ...] = ()
     seed: int = 0
     repetition: int = 1
     named: bool = False
@@ -56,7 +56,7 @@ class Cases:
     @property
     def name(self) -> str:
         """Names the work, whoever does it when."""
-        return " ".join([*self.selection, *self.without, *self.added])
+        return " ".join([*self.selection, *self.reverted, *self.applied])
 
 
 @dataclass(frozen=True)
@@ -114,9 +114,9 @@ class _Doer:
             fix = spec.load_fix(self.lab.settings.project, piece.fix)
             tests = tuple(map(str, fix.tests))
 
-            def run(_: object, without: tuple[str, ...], added: tuple[str, ...], attempt: int) -> list[Result]:
+            def run(_: object, reverted: tuple[str, ...], applied: tuple[str, ...], attempt: int) -> list[Result]:
                 # The side with the fix comes first: then at least the other one follows.
-                cases = Cases(tests, without, added, repetition=attempt, named=True)
+                cases = Cases(tests, reverted, applied, repetition=attempt, named=True)
                 return self._run(cases, self.more_follow or not self._results)
 
             proof = proving.prove(fix, self.lab.settings.kernel, run, piece.attempts)
@@ -127,8 +127,8 @@ class _Doer:
     def _run(self, cases: Cases, more_follow: bool) -> list[Result]:
         session = LabSession(
             self.lab.settings,
-            cases.without,
-            cases.added,
+            cases.reverted,
+            cases.applied,
             cases.seed,
             cases.repetition,
             self.lab,
@@ -184,7 +184,7 @@ class Campaign:
         """
         pieces = [cases]
         if self._jobs > 1:
-            session = LabSession(self._lab.settings, cases.without, cases.added, lab=self._lab)
+            session = LabSession(self._lab.settings, cases.reverted, cases.applied, lab=self._lab)
             pieces = [replace(cases, selection=(case,)) for case in collect_cases(session, cases.selection)]
         numbers = itertools.count(1) if until_fail and repeat == 1 else range(1, repeat + 1)
         repetitions = ([replace(piece, repetition=number) for piece in pieces] for number in numbers)

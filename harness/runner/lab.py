@@ -174,12 +174,12 @@ class Lab:
         self.settings, self.kernel, self.built = settings, kernel, built
         return True
 
-    def modules_under_test(self, without: Sequence[str] = (), added: Sequence[str] = ()) -> modules.ModuleSet:
-        """The modules under test, with the named fixes taken out of them or put in."""
+    def modules_under_test(self, reverted: Sequence[str] = (), applied: Sequence[str] = ()) -> modules.ModuleSet:
+        """The modules under test, with the named fixes reverted or applied."""
         project = self.settings.project
         variation = modules.Variation(
-            tuple(spec.load_fix(project, name) for name in without),
-            tuple(spec.load_fix(project, name) for name in added),
+            tuple(spec.load_fix(project, name) for name in reverted),
+            tuple(spec.load_fix(project, name) for name in applied),
         )
         return modules.build_modules_under_test(self.built, variation, self.cache)
 
@@ -586,9 +586,9 @@ class CaseRun:
         self._suppressions = lab.suppressions
         lab.expect_guest(self._job)
         with self._in_stage(Stage.BUILD):
-            modules_under_test = lab.modules_under_test(self._job.without, self._job.added)
+            modules_under_test = lab.modules_under_test(self._job.reverted, self._job.applied)
             self._module_folders = (modules_under_test.folder, lab.lab_modules.folder)
-            shutil.copy2(modules_under_test.diff_file, self._folder / "unfix.diff")
+            shutil.copy2(modules_under_test.diff_file, self._folder / "revert.diff")
             shutil.copy2(lab.built.config_file, self._folder / "kernel.config")
         with self._in_stage(Stage.IMAGE):
             lab.image_for(self._job)
@@ -711,7 +711,7 @@ def repeat_command(job: Job, settings: Settings) -> str:
         words += ["--commit", settings.commit]
     if settings.config is not None:
         words += ["--config", shlex.quote(str(settings.config))]
-    for option, names in (("--with", job.added), ("--without", job.without)):
+    for option, names in (("--with", job.applied), ("--without", job.reverted)):
         words += [word for name in names for word in (option, name)]
     if job.seed:
         words += ["--seed", str(job.seed)]

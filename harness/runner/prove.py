@@ -12,17 +12,17 @@ from harness.core.progress import say
 from harness.runner.judge import names, titles
 from harness.runner.lab import Lab
 
-#: Runs a fix's test cases with some fixes taken out, some put in, for the n-th time, and returns their results.
+#: Runs a fix's test cases with some fixes reverted, others applied, for the n-th time, and returns their results.
 Runner = Callable[[Fix, tuple[str, ...], tuple[str, ...], int], Sequence[Result]]
-#: Names of the fixes taken out, and of those put in.
+#: Names of the fixes that are reverted, and of those that are applied.
 _Variation = tuple[tuple[str, ...], tuple[str, ...]]
 
 
 def build_variants(lab: Lab, fixes: Sequence[Fix]) -> None:
-    """Build what the proofs need before the first guest boots: an un-fix that does not apply is known at once.
+    """Build what the proofs need before the first guest boots: a revert that does not apply is known at once.
 
     Raises:
-        UserError: an un-fix does not apply.
+        UserError: a revert does not apply.
         LabError: a variant does not compile.
     """
     kernel = lab.settings.kernel
@@ -64,7 +64,7 @@ def _with_and_without(fix: Fix, kernel: str) -> tuple[_Variation, _Variation]:
     """How to have a kernel with a fix, and one without it: one of the two is the kernel as it is."""
     if fix.on(kernel).presence is Presence.MISSING:
         return ((), (fix.name,)), ((), ())
-    return ((), ()), ((fix.name, *fix.taken_out_with), ())
+    return ((), ()), ((fix.name, *fix.reverted_with), ())
 
 
 def _not_applicable(fix: Fix, kernel: str) -> Proof:

@@ -34,8 +34,8 @@ class LabSession:
 
     Args:
         settings: what the user chose.
-        without: names of the fixes that are taken out of the kernel.
-        added: names of the fixes that are put in.
+        reverted: names of the fixes that are reverted.
+        applied: names of the fixes that are applied.
         seed: what random choices of the test cases start from.
         repetition: counted from 1.
         lab: a lab to use; where None one is made when the first test case asks for a guest, with a run's folder.
@@ -47,8 +47,8 @@ class LabSession:
     def __init__(
         self,
         settings: Settings,
-        without: Sequence[str] = (),
-        added: Sequence[str] = (),
+        reverted: Sequence[str] = (),
+        applied: Sequence[str] = (),
         seed: int = 0,
         repetition: int = 1,
         lab: Lab | None = None,
@@ -57,8 +57,8 @@ class LabSession:
         more_follow: bool = False,
     ) -> None:
         self.settings = settings
-        self.without = tuple(without)
-        self.added = tuple(added)
+        self.reverted = tuple(reverted)
+        self.applied = tuple(applied)
         self.seed = seed
         self.repetition = repetition
         self.named = named
@@ -87,8 +87,8 @@ class LabSession:
         return Job(
             case=_case_name(node, self.settings.project),
             kernel=self.settings.kernel,
-            without=self.without,
-            added=self.added,
+            reverted=self.reverted,
+            applied=self.applied,
             image=image.args[0] if image else self.settings.image,
             shared_folder=node.get_closest_marker("shared_folder") is not None,
             repetition=self.repetition,
@@ -102,11 +102,11 @@ class LabSession:
     def obstacle(self, node: pytest.Item) -> str:
         """Why a fix's test case says nothing about this kernel as it is; empty where it does."""
         folder = node.path.parent
-        if self.named or self.without or self.added or not (folder / "fix.yaml").is_file():
+        if self.named or self.reverted or self.applied or not (folder / "fix.yaml").is_file():
             return ""
         known = spec.load_fix(self.settings.project, folder.name).on(self.settings.kernel)
         if known.presence is Presence.MISSING:
-            return f"{self.settings.kernel} lacks the fix; harness prove {folder.name} puts it in"
+            return f"{self.settings.kernel} lacks the fix; harness prove {folder.name} applies it"
         return known.reason if known.presence is Presence.NOT_APPLICABLE else ""
 
     def record(self, result: Result) -> None:
@@ -159,8 +159,8 @@ def pytest_addoption(parser: pytest.Parser) -> None:
     group = parser.getgroup("cachefiles-lab", "test cases in virtual machines")
     group.addoption("--kernel", default=Settings.kernel, help="kernel under test, of kernels/ (%(default)s)")
     group.addoption("--tree", type=Path, help="build this working tree instead of the kernel's own source")
-    group.addoption("--without", action="append", default=[], metavar="FIX", help="take this fix out (repeatable)")
-    group.addoption("--with", action="append", default=[], metavar="FIX", help="put this fix in (repeatable)")
+    group.addoption("--without", action="append", default=[], metavar="FIX", help="revert this fix (repeatable)")
+    group.addoption("--with", action="append", default=[], metavar="FIX", help="apply this fix (repeatable)")
     group.addoption("--seed", type=int, default=0, help="seed of the test cases' random choices")
 
 

@@ -22,7 +22,7 @@ class Plan:
         seconds: for how long new runs are begun; 0 for a number of runs.
         until_fail: the first run that does not pass is the last.
         tree: a working tree to build; empty for the kernel's own source.
-        without: names of the fixes that are taken out.
+        reverted: names of the fixes that are reverted.
         length: steps of a run.
         delays: functions of the modules under test are delayed.
         steps: a file with the steps of all runs, instead of those that seeds stand for; empty for none.
@@ -35,7 +35,7 @@ class Plan:
     seconds: float = 0.0
     until_fail: bool = False
     tree: str = ""
-    without: tuple[str, ...] = ()
+    reverted: tuple[str, ...] = ()
     length: int = 80
     delays: bool = True
     steps: str = ""

@@ -37,13 +37,13 @@ class Stress:
     """What stress runs have in common.
 
     Attributes:
-        without, added: names of the fixes that are taken out, or put in.
+        reverted, applied: names of the fixes that are reverted, or applied.
         length: steps of a run.
         delays: functions of the modules under test are delayed.
     """
 
-    without: tuple[str, ...] = ()
-    added: tuple[str, ...] = ()
+    reverted: tuple[str, ...] = ()
+    applied: tuple[str, ...] = ()
     length: int = Plan.length
     delays: bool = True
 
@@ -88,10 +88,10 @@ def run_steps(lab: Lab, stress: Stress, steps: Sequence[Step], name: str, more_f
 
 def _run(lab: Lab, stress: Stress, steps: _Steps, name: str, which: str, more_follow: bool) -> Result:
     settings = lab.settings
-    job = Job(f"stress {which} --runs 1", settings.kernel, stress.without, stress.added, settings.image)
+    job = Job(f"stress {which} --runs 1", settings.kernel, stress.reverted, stress.applied, settings.image)
     folder = lab.folder / name
     folder.mkdir(parents=True)
-    modules = lab.modules_under_test(stress.without, stress.added)
+    modules = lab.modules_under_test(stress.reverted, stress.applied)
     names = [file.stem for file in modules.files]
     with CaseRun(lab, job, folder, more_follow) as case:
         if case.result is None and case.guest is not None:
@@ -233,7 +233,7 @@ def _all_titles(result: Result) -> set[str]:
 
 def test_case(shrunk: Shrunk, stress: Stress) -> str:
     """A test case that does the steps."""
-    variant = f", without {', '.join(stress.without)}" if stress.without else ""
+    variant = f", without {', '.join(stress.reverted)}" if stress.reverted else ""
     lines = "".join(f"    {step}\n" for step in shrunk.steps)
     return f'''# SPDX-License-Identifier: GPL-2.0-only
 """Found by harness stress and shrunk{variant}: {shrunk.title}"""

@@ -25,14 +25,14 @@ class Question:
         operations: their names, in the order in which they are swept.
         kernel: its name in ``kernels/``.
         tree: a working tree to build; empty for the kernel's own source.
-        without, added: names of the fixes that are taken out, or put in.
+        reverted, applied: names of the fixes that are reverted, or applied.
     """
 
     operations: tuple[str, ...]
     kernel: str
     tree: str = ""
-    without: tuple[str, ...] = ()
-    added: tuple[str, ...] = ()
+    reverted: tuple[str, ...] = ()
+    applied: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True)

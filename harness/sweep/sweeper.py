@@ -101,7 +101,7 @@ class Sweeper:
             HarnessError: the lab broke, or the kernel cannot be built.
         """
         question = self.sweep.question
-        modules = self._lab.modules_under_test(question.without, question.added)
+        modules = self._lab.modules_under_test(question.reverted, question.applied)
         subject = _Subject(tuple(file.stem for file in modules.files), modules.folder)
         for place, operation in enumerate(chosen(question.operations)):
             while not self.sweep.of(operation.name).finished:
@@ -123,8 +123,8 @@ class Sweeper:
         job = Job(
             f"sweep {operation.name}",
             question.kernel,
-            question.without,
-            question.added,
+            question.reverted,
+            question.applied,
             self._lab.settings.image,
             repetition=before.guests + 1,
         )

@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: GPL-2.0-only
 """A history of Linux 6.1 that has everything a bisection may meet, on top of a package's source.
 
-The fix c3d6569a4332 is taken out in the middle and comes back at the end of the branch ``mended``.
+The fix c3d6569a4332 is reverted in the middle and comes back at the end of the branch ``mended``.
 No commit needs another kernel but "init: do not boot" and the one after it, on the branch ``unbootable``.
 """
 

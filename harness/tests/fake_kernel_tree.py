@@ -145,7 +145,7 @@ _FILES = {
     "mm/slab.c": "int slab_one;\n",
 }
 
-#: A semantic patch that takes the ``put_cred`` out of ``fs/cachefiles/cache.c``.
+#: A semantic patch that reverts the ``put_cred`` in ``fs/cachefiles/cache.c``.
 LOST_PUT = """\
 @@
 expression cache;

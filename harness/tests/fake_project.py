@@ -112,7 +112,7 @@ def make_project(folder: Path, tree: Path) -> Path:
             "images/minimal.yaml": IMAGE,
             "images/overlay/lab/init": "#!/bin/sh\n",
             f"testcases/fixes/{FIX}/fix.yaml": FIX_FACTS,
-            f"testcases/fixes/{FIX}/unfix.cocci": LOST_PUT,
+            f"testcases/fixes/{FIX}/revert.cocci": LOST_PUT,
             f"testcases/fixes/{FIX}/test_lost_put.py": TEST_CASE,
             "testcases/guest/modules/Kbuild": "obj-m := lab_canary.o lab_delay.o lab_fail_nth.o\n",
             "testcases/guest/modules/lab_canary.c": "int canary;\n",

@@ -156,16 +156,16 @@ def test_a_report_about_another_function_is_a_wrong_signature(harness: Callable[
 
 
 def test_an_emptied_un_fix_is_an_error_before_anything_boots(harness: Callable[..., Any], project: Path) -> None:
-    (project / "testcases/fixes/cache-cred-leak/unfix.cocci").write_text("")
+    (project / "testcases/fixes/cache-cred-leak/revert.cocci").write_text("")
     finished = harness("prove", "cache-cred-leak")
     assert finished.returncode == 2
-    assert "cache-cred-leak/unfix.cocci: is empty" in finished.stderr
+    assert "cache-cred-leak/revert.cocci: is empty" in finished.stderr
     ElementTree.parse(project / "runs/latest/junit.xml")
     assert not (project / "runs/latest/canaries").exists()
 
 
 @pytest.mark.parametrize("kernel", ["debian-6.1", "debian-6.12"])
-def test_each_fix_is_taken_out_of_its_files_and_the_rest_compiles(tmp_path: Path, kernel: str) -> None:
+def test_each_fix_is_reverted_in_its_files_and_the_rest_compiles(tmp_path: Path, kernel: str) -> None:
     project = CHECKOUT
     lab = Lab(Settings(project, Path(ENVIRONMENT["HARNESS_CACHE"]), kernel), tmp_path)
     for name in spec.fix_names(project):
@@ -173,7 +173,7 @@ def test_each_fix_is_taken_out_of_its_files_and_the_rest_compiles(tmp_path: Path
         if presence is Presence.NOT_APPLICABLE:
             continue
         missing = presence is Presence.MISSING
-        built = lab.modules_under_test(added=[name]) if missing else lab.modules_under_test(without=[name])
+        built = lab.modules_under_test(applied=[name]) if missing else lab.modules_under_test(reverted=[name])
         diff = built.diff_file.read_text()
         changed = {line.removeprefix("--- a/") for line in diff.splitlines() if line.startswith("--- a/")}
         assert changed == set(map(lab.kernel.path_of, fix.files)), name
@@ -257,7 +257,7 @@ def test_a_sweep_of_a_kernel_that_leaks_says_so(harness: Callable[..., Any]) -> 
 
 
 @pytest.mark.parametrize(
-    ("without", "outcome", "says"),
+    ("reverted", "outcome", "says"),
     [
         ((), "pass", ()),
         (("classic-mode-null-deref",), "crash", ("cachefiles_ondemand_init_object",)),
@@ -284,7 +284,7 @@ def test_a_sweep_of_a_kernel_that_leaks_says_so(harness: Callable[..., Any]) -> 
     ],
 )
 def test_stress_steps_show_a_bug_where_it_is(
-    harness: Callable[..., Any], tmp_path: Path, without: tuple[str, ...], outcome: str, says: tuple[str, ...]
+    harness: Callable[..., Any], tmp_path: Path, reverted: tuple[str, ...], outcome: str, says: tuple[str, ...]
 ) -> None:
     steps = [
         # Whoever mounts sleeps here before the daemon hears of it: this must not pass for waiting for the daemon.
@@ -299,11 +299,11 @@ def test_stress_steps_show_a_bug_where_it_is(
         *("replace read:1=hold", "mount d m3 one", "until-waiting", "guess 0 0 -5"),
     ]
     (tmp_path / "steps").write_text("\n".join(steps))
-    options = [word for name in without for word in ("--without", name)]
+    options = [word for name in reverted for word in ("--without", name)]
     finished = harness("stress", "--steps", str(tmp_path / "steps"), "--runs", "1", *options, "--json")
-    assert finished.returncode == (1 if without else 0), finished.stderr
+    assert finished.returncode == (1 if reverted else 0), finished.stderr
     (one,) = json.loads(finished.stdout)["results"]
     assert one["outcome"] == outcome
     assert [said for said in says if said not in one["message"]] == []
-    if not without:
+    if not reverted:
         assert one["path_counters"]["reads"] == 2

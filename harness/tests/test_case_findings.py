@@ -25,7 +25,7 @@ def result_of(lab: Lab, folder: Path, suppressions: str) -> Result:
     """The result of a case that cannot be built, with a console log that somebody left."""
     (lab.settings.project / spec.SUPPRESSIONS).write_text(suppressions)
     (folder / "console.log").write_text(LOG)
-    return run_job(lab, Job("a", KERNEL, without=("no-such-fix",)), folder, lambda guest: None)
+    return run_job(lab, Job("a", KERNEL, reverted=("no-such-fix",)), folder, lambda guest: None)
 
 
 def test_known_noise_is_marked_and_decides_nothing(lab: Lab, tmp_path: Path) -> None:

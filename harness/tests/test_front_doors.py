@@ -60,7 +60,7 @@ def lacking(here: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None
     folder = project / "testcases/fixes" / FIX
     facts = (folder / "fix.yaml").read_text()
     (folder / "fix.yaml").write_text(facts.replace(f"{KERNEL}: present", f"{KERNEL}: missing"))
-    (folder / "fix.cocci").write_text("@@\n@@\n cachefiles_add_cache(...)\n {\n+mkdir_for(0);\n ...\n }\n")
+    (folder / "apply.cocci").write_text("@@\n@@\n cachefiles_add_cache(...)\n {\n+mkdir_for(0);\n ...\n }\n")
     monkeypatch.setattr(host, "project_folder", lambda: project)
     # pytest runs in this process, where another project has a test case of that name, before or after this.
     monkeypatch.setitem(sys.modules, "test_lost_put", sys)

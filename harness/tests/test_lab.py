@@ -55,7 +55,7 @@ EVIDENCE = {
     "qemu.log",
     "repeat.command",
     "result.json",
-    "unfix.diff",
+    "revert.diff",
 }
 
 
@@ -313,10 +313,10 @@ class TestBoot:
 
 
 class TestVariants:
-    def test_a_fix_that_is_taken_out_is_in_the_evidence(self, run: RunWorkload) -> None:
+    def test_a_fix_that_is_reverted_is_in_the_evidence(self, run: RunWorkload) -> None:
         result = run(job=Job(JOB.case, KERNEL, (FIX,)))
         assert result.variant == f"without {FIX}"
-        assert "-\tput_cred(cache);" in (Path(result.evidence) / "unfix.diff").read_text()
+        assert "-\tput_cred(cache);" in (Path(result.evidence) / "revert.diff").read_text()
         assert f"--without {FIX}" in result.repeat_command
 
     def test_an_unknown_fix_is_a_result_without_a_boot(self, run: RunWorkload, qemu: FakeQemu) -> None:
@@ -326,7 +326,7 @@ class TestVariants:
         assert qemu.pids() == []
 
     @pytest.mark.slow
-    def test_sources_that_are_not_utf_8_can_be_unfixed(
+    def test_sources_that_are_not_utf_8_can_be_patched(
         self, project: Path, ground: Ground, tmp_path: Path, canaries_seen: None, monkeypatch: pytest.MonkeyPatch
     ) -> None:
         source = tmp_path / "linux/fs/cachefiles/cache.c"

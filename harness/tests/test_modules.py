@@ -117,34 +117,34 @@ class TestVariant:
     def test_the_tree_itself_is_left_alone(self, variant: ModuleSet, shared: Lab) -> None:
         assert "put_cred(cache);\n\treturn ret;" in (shared.built.tree.path / "fs/cachefiles/cache.c").read_text()
 
-    def test_another_unfix_is_another_variant(self, built: BuiltKernel, cache: Cache, fix: Fix) -> None:
+    def test_another_revert_is_another_variant(self, built: BuiltKernel, cache: Cache, fix: Fix) -> None:
         before = build_modules_under_test(built, Variation((fix,)), cache)
-        fix.unfix.write_text(f"// Another comment.\n{fix.unfix.read_text()}")
+        fix.revert_patch.write_text(f"// Another comment.\n{fix.revert_patch.read_text()}")
         assert build_modules_under_test(built, Variation((fix,)), cache).folder != before.folder
 
-    def test_an_unfix_that_does_not_apply_leaves_no_entry(self, built: BuiltKernel, cache: Cache, fix: Fix) -> None:
+    def test_an_revert_that_does_not_apply_leaves_no_entry(self, built: BuiltKernel, cache: Cache, fix: Fix) -> None:
         build_modules_under_test(built, PLAIN, cache)
         before = sorted((cache.folder / "modules").iterdir())
-        fix.unfix.write_text("@@\n@@\n- no_such_function();\n")
+        fix.revert_patch.write_text("@@\n@@\n- no_such_function();\n")
         with pytest.raises(UserError, match="matches nothing"):
             build_modules_under_test(built, Variation((fix,)), cache)
         assert sorted((cache.folder / "modules").iterdir()) == before
         assert list((cache.folder / "work").iterdir()) == []
 
-    def test_an_unfix_that_breaks_the_code_is_shown_as_the_compiler_says_it(
+    def test_an_revert_that_breaks_the_code_is_shown_as_the_compiler_says_it(
         self, built: BuiltKernel, cache: Cache, fix: Fix
     ) -> None:
-        fix.unfix.write_text(
-            fix.unfix.read_text().replace("-put_cred(cache);", "-put_cred(cache);\n+ret = undeclared;")
+        fix.revert_patch.write_text(
+            fix.revert_patch.read_text().replace("-put_cred(cache);", "-put_cred(cache);\n+ret = undeclared;")
         )
         with pytest.raises(LabError, match="building modules for fake failed") as caught:
             build_modules_under_test(built, Variation((fix,)), cache)
         assert "undeclared" in caught.value.message
 
     def test_a_fix_that_the_kernel_lacks_can_be_put_in(self, built: BuiltKernel, cache: Cache, fix: Fix) -> None:
-        fix.addition.write_text("@@\n@@\n cachefiles_daemon_open(...)\n {\n+extra();\n ...\n }\n")
+        fix.apply_patch.write_text("@@\n@@\n cachefiles_daemon_open(...)\n {\n+extra();\n ...\n }\n")
         lacking = replace(fix, files=("fs/cachefiles/daemon.c",))
-        modules = build_modules_under_test(built, Variation(added=(lacking,)), cache)
+        modules = build_modules_under_test(built, Variation(applied=(lacking,)), cache)
         assert "+\textra();" in modules.diff_file.read_text()
 
     def test_files_are_found_where_the_kernel_has_them(self, built: BuiltKernel, cache: Cache, fix: Fix) -> None:

@@ -174,9 +174,9 @@ class TestWhatIsKnown:
     def test_a_fix_that_the_kernel_lacks_is_put_in_for_the_run_with_it(self, fix: Fix) -> None:
         lacking = replace(fix, kernels={KERNEL: FixOnKernel(Presence.MISSING)})
 
-        def run_cases(_: Fix, without: tuple[str, ...], added: tuple[str, ...], attempt: int) -> list[Result]:
-            assert not without
-            return [CLEAN if added == (fix.name,) else LEAKED]
+        def run_cases(_: Fix, reverted: tuple[str, ...], applied: tuple[str, ...], attempt: int) -> list[Result]:
+            assert not reverted
+            return [CLEAN if applied == (fix.name,) else LEAKED]
 
         weighed = prove(lacking, KERNEL, run_cases)
         assert weighed.verdict is Verdict.PROVEN
@@ -185,8 +185,8 @@ class TestWhatIsKnown:
     def test_a_surprising_verdict_is_tried_again_as_often_as_asked_for_and_kept(
         self, fix: Fix, attempts: int, verdict: Verdict
     ) -> None:
-        def run_cases(_: Fix, without: tuple[str, ...], added: tuple[str, ...], attempt: int) -> list[Result]:
-            return [LEAKED if without and attempt == 2 else CLEAN]
+        def run_cases(_: Fix, reverted: tuple[str, ...], applied: tuple[str, ...], attempt: int) -> list[Result]:
+            return [LEAKED if reverted and attempt == 2 else CLEAN]
 
         weighed = prove(fix, KERNEL, run_cases, attempts)
         assert weighed.verdict is verdict
@@ -195,9 +195,9 @@ class TestWhatIsKnown:
     def test_a_known_verdict_is_not_tried_again(self, fix: Fix) -> None:
         attempts = []
 
-        def run_cases(_: Fix, without: tuple[str, ...], added: tuple[str, ...], attempt: int) -> list[Result]:
+        def run_cases(_: Fix, reverted: tuple[str, ...], applied: tuple[str, ...], attempt: int) -> list[Result]:
             attempts.append(attempt)
-            return [LEAKED if without else CLEAN]
+            return [LEAKED if reverted else CLEAN]
 
         weighed = prove(fix, KERNEL, run_cases, 5)
         assert (weighed.verdict, weighed.earlier, attempts) == (Verdict.PROVEN, (), [1, 1])

@@ -59,7 +59,7 @@ RESULTS = st.builds(
     variant=TEXT,
     outcome=st.sampled_from(Outcome),
     stage=st.sampled_from(Stage),
-    without=st.lists(TEXT, max_size=2).map(tuple),
+    reverted=st.lists(TEXT, max_size=2).map(tuple),
     message=TEXT,
     findings=st.lists(FINDINGS, max_size=2).map(tuple),
     path_counters=st.dictionaries(TEXT, st.integers(0, 9), max_size=2),
@@ -263,7 +263,7 @@ def test_the_catalogue_says_why_a_fix_is_not_proven(fix: Fix) -> None:
         "debian-6.12": FixOnKernel(verdict=Verdict.NOT_REPRODUCED, reason="nobody knows"),
     }
     text = catalogue.document([dataclasses.replace(fix, kernels=known)])
-    assert "| proven (added) | not reproduced |" in text
+    assert "| proven (applied) | not reproduced |" in text
     assert f"* `{fix.name}` on debian-6.12: nobody knows." in text
 
 

@@ -106,7 +106,7 @@ class TestFixes:
         assert fix.commit == "0123456789ab"
         assert fix.reproduction is ReproductionClass.DETERMINISTIC
         assert fix.signature.titles == (TITLE,)
-        assert fix.unfix.is_file()
+        assert fix.revert_patch.is_file()
         assert [test.name for test in fix.tests] == ["test_lost_put.py"]
 
     def test_no_names_mean_all_fixes(self, project: Path) -> None:
@@ -151,8 +151,8 @@ class TestFixes:
     @pytest.mark.parametrize("name", spec.fix_names(CHECKOUT))
     def test_each_fix_of_the_catalogue_is_well_formed(self, name: str) -> None:
         fix = spec.load_fix(CHECKOUT, name)
-        assert fix.unfix.is_file()
-        assert set(fix.taken_out_with) <= set(spec.fix_names(CHECKOUT))
+        assert fix.revert_patch.is_file()
+        assert set(fix.reverted_with) <= set(spec.fix_names(CHECKOUT))
 
 
 @pytest.mark.parametrize(
@@ -266,7 +266,7 @@ def test_suspicions_are_tested_only_where_their_folder_is_named(folder: str, cou
 def test_the_json_schema_for_editors_is_that_of_the_code() -> None:
     file = CHECKOUT / "testcases/fixes/fix.schema.json"
     assert file.read_text() == spec.fix_json_schema(), (
-        "write it anew: python -c 'from harness import spec; print(spec.fix_json_schema(), end=\"\")'"
+        "write it anew: python -c 'from harness.catalog import spec; print(spec.fix_json_schema(), end=\"\")'"
     )
 
 

@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: GPL-2.0-only
 //
-// Takes out 4b4391e77a6b: an anonymous fd is in the reader's table of files before the message that
+// Reverts 4b4391e77a6b: an anonymous fd is in the reader's table of files before the message that
 // names it has been copied to the reader, and is closed there if that fails.
 
 // For close_fd(); Linux 6.12 no longer has it.

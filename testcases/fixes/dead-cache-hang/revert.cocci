@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: GPL-2.0-only
 //
-// Takes out 85e833cd7243: an I/O error marks the cache as dead, but the requests that wait for the
+// Reverts 85e833cd7243: an I/O error marks the cache as dead, but the requests that wait for the
 // daemon go on waiting. (It stands in the macro cachefiles_io_error() of internal.h.)
 
 @@

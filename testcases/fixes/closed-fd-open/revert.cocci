@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: GPL-2.0-only
 //
-// Takes out 0a790040838c, as far as it can be seen from outside: an object is opened although its
+// Reverts 0a790040838c, as far as it can be seen from outside: an object is opened although its
 // anonymous fd was closed before the OPEN was answered. The lock itself stays, because later
 // fixes use it too.
 

@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: GPL-2.0-only
 //
-// Takes out 6b89819b06d8: __cachefiles_write() answers every success with 0, and a write through an
+// Reverts 6b89819b06d8: __cachefiles_write() answers every success with 0, and a write through an
 // anonymous fd takes that for the whole length that it was asked for.
 
 @quiet_success@

@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: GPL-2.0-only
 //
-// Takes out 4f8703fb3482: an object whose reopening failed is not set back to "closed".
+// Reverts 4f8703fb3482: an object whose reopening failed is not set back to "closed".
 
 @@
 identifier info;

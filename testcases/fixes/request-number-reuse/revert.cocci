@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: GPL-2.0-only
 //
-// Takes out 19f4f3990914: a request gets the lowest number that is free, so that the number of a
+// Reverts 19f4f3990914: a request gets the lowest number that is free, so that the number of a
 // request that was just completed is given to the next one.
 
 @@

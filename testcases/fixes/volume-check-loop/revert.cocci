@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: GPL-2.0-only
 //
-// Takes out 0ece614a52bc: an attribute that cannot be read is taken for an outdated one.
+// Reverts 0ece614a52bc: an attribute that cannot be read is taken for an outdated one.
 
 @volume@
 identifier ret, xlen;

@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: GPL-2.0-only
 //
-// Puts in 2c88c16dc20e: a mount that could not be made is not kept where later mounts look for it.
+// Applies 2c88c16dc20e: a mount that could not be made is not kept where later mounts look for it.
 
 @@
 expression type;

@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: GPL-2.0-only
 //
-// Takes out 6633213139d8: binding a cache no longer asks whether the backing file system can make
+// Reverts 6633213139d8: binding a cache no longer asks whether the backing file system can make
 // temporary files.
 
 @@

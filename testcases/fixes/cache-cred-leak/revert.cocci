@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: GPL-2.0-only
 //
-// Takes out e21a2f17566c: the cache's credentials are no longer put, neither when the cache is
+// Reverts e21a2f17566c: the cache's credentials are no longer put, neither when the cache is
 // unbound nor when binding it fails.
 
 @unbind@

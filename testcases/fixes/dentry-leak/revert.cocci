@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: GPL-2.0-only
 //
-// Takes out da6ef2dffe60: cachefiles_open_file() puts the dentry that it is given, on all its ways
+// Reverts da6ef2dffe60: cachefiles_open_file() puts the dentry that it is given, on all its ways
 // out but the one for an inode that is in use already.
 
 @caller@

@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: GPL-2.0-only
 //
-// Puts in 80887f316729: around each setting and removing of its extended attribute cachefiles asks
+// Applies 80887f316729: around each setting and removing of its extended attribute cachefiles asks
 // for write access to the backing mount, and so waits while the file system is frozen.
 
 @object@

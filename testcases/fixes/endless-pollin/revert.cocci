@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: GPL-2.0-only
 //
-// Takes out b817e22b2e91: /dev/cachefiles says that there is something to read as long as any
+// Reverts b817e22b2e91: /dev/cachefiles says that there is something to read as long as any
 // request is unanswered, whether the daemon has read it or not.
 
 @@

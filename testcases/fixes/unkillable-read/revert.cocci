@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: GPL-2.0-only
 //
-// Takes out bc9dde615546: whoever waits for the daemon's answer to a request waits until it comes,
+// Reverts bc9dde615546: whoever waits for the daemon's answer to a request waits until it comes,
 // killed or not.
 
 @@

@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: GPL-2.0-only
 //
-// Takes out 2c88c16dc20e: what kern_mount() returns is kept at once, an error included.
+// Reverts 2c88c16dc20e: what kern_mount() returns is kept at once, an error included.
 
 @@
 expression type;

@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: GPL-2.0-only
 //
-// Takes out 80887f316729: extended attributes are set and removed without asking for write access
+// Reverts 80887f316729: extended attributes are set and removed without asking for write access
 // to the backing mount, frozen or not.
 
 @@

@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: GPL-2.0-only
 //
-// Takes out de3e26f9e5b7: whoever reads a request for the daemon no longer holds a reference to it.
+// Reverts de3e26f9e5b7: whoever reads a request for the daemon no longer holds a reference to it.
 
 @@
 expression req;

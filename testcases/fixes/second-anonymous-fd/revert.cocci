@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: GPL-2.0-only
 //
-// Takes out 4988e35e95fc: an OPEN that is read a second time gives a second anonymous fd, although
+// Reverts 4988e35e95fc: an OPEN that is read a second time gives a second anonymous fd, although
 // the object has one; and when that fails, the object counts as closed.
 
 @get@

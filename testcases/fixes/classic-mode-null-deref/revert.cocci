@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: GPL-2.0-only
 //
-// Takes out c3d6569a4332: the opening of an object no longer looks whether the object has any
+// Reverts c3d6569a4332: the opening of an object no longer looks whether the object has any
 // on-demand state before it uses that.
 
 @@

@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: GPL-2.0-only
 //
-// Takes out 7b2f6c306601: what is copied behind the header of a volume's attribute is as long as
+// Reverts 7b2f6c306601: what is copied behind the header of a volume's attribute is as long as
 // header and content together.
 
 @@

@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: GPL-2.0-only
 //
-// Takes out 8226e37d82f4: the one who waits for a relinquished volume waits for the word of flags to
+// Reverts 8226e37d82f4: the one who waits for a relinquished volume waits for the word of flags to
 // change; the one who frees it wakes those who wait for the bit.
 
 @waiter@

@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: GPL-2.0-only
 //
-// Takes out ea5dc046127e: a backing file whose opening or making fails stays marked as in use.
+// Reverts ea5dc046127e: a backing file whose opening or making fails stays marked as in use.
 
 @opening@
 @@

@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: GPL-2.0-only
 //
-// Takes out 522018a0de6b: withdrawing a cache's volumes no longer holds a reference to each
+// Reverts 522018a0de6b: withdrawing a cache's volumes no longer holds a reference to each
 // fscache volume, so that one may be freed while it is being withdrawn.
 
 @@

@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: GPL-2.0-only
 //
-// Takes out 5d8f80578907: a volume's accesses are no longer waited for before the cache's
+// Reverts 5d8f80578907: a volume's accesses are no longer waited for before the cache's
 // objects are withdrawn, but only when the volume itself is.
 
 @call@

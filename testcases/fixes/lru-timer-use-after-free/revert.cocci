@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: GPL-2.0-only
 //
-// Takes out 72a6e22c604c: fscache goes away while its timer may still be armed.
+// Reverts 72a6e22c604c: fscache goes away while its timer may still be armed.
 
 @@
 symbol fscache_cookie_lru_timer;

@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: GPL-2.0-only
 //
-// Takes out a26dc49df37e: whatever request has the number that the daemon names is completed, be
+// Reverts a26dc49df37e: whatever request has the number that the daemon names is completed, be
 // it another kind of request, one that nobody has read yet, or another object's.
 
 @copen@

@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: GPL-2.0-only
 //
-// Takes out 5638b067d370: cache->bshift converts blocks to pages again instead of bytes to blocks,
+// Reverts 5638b067d370: cache->bshift converts blocks to pages again instead of bytes to blocks,
 // what the file system says is shifted by it, and a write in flight is counted one block too many.
 
 @shift@

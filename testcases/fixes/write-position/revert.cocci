@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: GPL-2.0-only
 //
-// Takes out 56f4856b425a: a write through an anonymous fd no longer moves the fd's position.
+// Reverts 56f4856b425a: a write through an anonymous fd no longer moves the fd's position.
 
 @@
 identifier kiocb, ret;
