@@ -25,7 +25,8 @@ from harness.core import host  # noqa: E402
 from harness.core.deadline import Deadline  # noqa: E402
 from harness.core.model import Finding  # noqa: E402
 from harness.provoke import in_background  # noqa: E402
-from harness.runner.lab import Lab, Settings  # noqa: E402
+from harness.runner.lab import Lab  # noqa: E402
+from harness.runner.settings import Settings  # noqa: E402
 from harness.vm.guest import CommandOverdue, Guest, GuestStopped  # noqa: E402
 
 _LKDTM = "/sys/kernel/debug/provoke-crash/DIRECT"
@@ -84,7 +85,7 @@ PROVOCATIONS = (
 @contextlib.contextmanager
 def booted(lab: Lab, folder: Path) -> Iterator[Guest]:
     """A guest with the canaries loaded."""
-    with lab.boot(folder) as guest:
+    with lab.guests.one(folder) as guest:
         guest.load_lab_module("lab_canary")
         yield guest
 

@@ -31,10 +31,13 @@ from harness.core.errors import HarnessError
 from harness.core.files import write_atomically
 from harness.core.model import Job, Outcome
 from harness.core.progress import say
-from harness.runner.lab import Lab, Settings, run_job
+from harness.runner.case import run_job
+from harness.runner.guests import FAILURES
+from harness.runner.lab import Lab
+from harness.runner.settings import Settings
 from harness.tests.guest_faults import FAULTS, Fault
 from harness.vm.bringup import GuestMaker
-from harness.vm.guest import CommandOverdue, Guest, GuestStopped
+from harness.vm.guest import Guest
 
 #: Of all guests. The others show that the one before left nothing behind.
 _SHARE_OF_FAULTS = 0.5
@@ -115,20 +118,20 @@ def _comes_up(bring_up: Callable[[Path], contextlib.AbstractContextManager[Guest
     try:
         with bring_up(folder) as guest:
             guest.run("true")
-    except (HarnessError, GuestStopped, CommandOverdue, AssertionError) as error:
+    except FAILURES as error:
         return f"{str(error).splitlines()[0]} ({folder})"
     shutil.rmtree(folder)
     return ""
 
 
 def _boots(lab: Lab, _row: list[Fault]) -> Generator[Piece, None, None]:
-    maker = GuestMaker(lab.recipe(), lab.cache)
+    maker = GuestMaker(lab.guests.recipe(), lab.cache)
     for number in itertools.count():
         yield "boot", functools.partial(_comes_up, maker.boot, lab.folder / f"boot-{number}")
 
 
 def _restores(lab: Lab, _row: list[Fault]) -> Generator[Piece, None, None]:
-    maker = GuestMaker(lab.recipe(), lab.cache)
+    maker = GuestMaker(lab.guests.recipe(), lab.cache)
     restore = functools.partial(maker.restore, maker.saved_machine())
     for number in itertools.count():
         yield "restore", functools.partial(_comes_up, restore, lab.folder / f"restore-{number}")
@@ -136,8 +139,7 @@ def _restores(lab: Lab, _row: list[Fault]) -> Generator[Piece, None, None]:
 
 def _faults(lab: Lab, row: list[Fault]) -> Generator[Piece, None, None]:
     # Looking for leaks takes ten seconds, and only one of the faults has any.
-    with Lab(dataclasses.replace(lab.settings, kmemleak=True), lab.folder) as scanning:
-        scanning.adopt(lab.prepared())
+    with Lab(dataclasses.replace(lab.settings, kmemleak=True), lab.folder, lab.prepared()) as scanning:
         for number, fault in enumerate(row):
             fit = scanning if fault.outcome is Outcome.LEAK else lab
             yield fault.name, functools.partial(_meets, fault, fit, lab.folder / f"{number}-{fault.name}")
@@ -188,8 +190,8 @@ def main(
         Path(tempfile.tempdir).mkdir()
         lab.folder.mkdir()
         lab.prepare()
-        if trouble := lab.canary_trouble():
-            say(f"error: the session is void: {trouble}")
+        if void := lab.canaries.void():
+            say(f"error: {void.message}")
             raise typer.Exit(3)
         with contextlib.closing(_PARTS[part](lab, faults)) as pieces:
             for kind, work in itertools.islice(pieces, guests):

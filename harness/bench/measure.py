@@ -27,7 +27,8 @@ from harness.core.errors import LabError, UserError
 from harness.core.files import disk_error, write_atomically
 from harness.core.model import Fix, Presence
 from harness.core.progress import activity, say
-from harness.runner.lab import SO_FAR, Lab
+from harness.runner.case import SO_FAR
+from harness.runner.lab import Lab
 from harness.runner.runs import RunFolder
 from harness.vm.bringup import GuestMaker
 from harness.vm.guest import Guest
@@ -127,7 +128,7 @@ class Samplers:
         return {name: makers[name]() for name in names}
 
     def _cold(self) -> Sampler:
-        maker = GuestMaker(self._lab.recipe(), self._lab.cache)
+        maker = GuestMaker(self._lab.guests.recipe(), self._lab.cache)
 
         def sample(folder: Path) -> float:
             started = time.perf_counter()
@@ -137,7 +138,7 @@ class Samplers:
         return sample
 
     def _warm(self) -> Sampler:
-        maker = GuestMaker(self._lab.recipe(), self._lab.cache)
+        maker = GuestMaker(self._lab.guests.recipe(), self._lab.cache)
         saved = maker.saved_machine()
 
         def sample(folder: Path) -> float:
@@ -149,7 +150,7 @@ class Samplers:
 
     def _virtme(self) -> Sampler:
         assert self._virtme_ng is not None
-        virtme_ng, shape = self._virtme_ng, self._lab.shape()
+        virtme_ng, shape = self._virtme_ng, self._lab.guests.shape()
         return lambda folder: virtme_ng.seconds_to_answer(shape, folder)
 
     def _variant(self) -> Sampler:

@@ -20,8 +20,8 @@ from harness.core.text import without_control_characters
 from harness.kbuild import build_fixes
 from harness.kbuild.build_fixes import BuildFixes
 from harness.kbuild.commits import checkout
-from harness.runner.lab import Settings
 from harness.runner.runs import RunFolder, newest_record
+from harness.runner.settings import Settings
 
 #: The file in a run's folder from which a bisection can be resumed.
 RECORD = "bisect.json"

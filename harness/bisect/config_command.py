@@ -21,8 +21,9 @@ from harness.core.files import write_atomically
 from harness.core.progress import say
 from harness.core.text import without_control_characters
 from harness.kbuild import kconfig
-from harness.runner.lab import Lab, Settings
+from harness.runner.lab import Lab
 from harness.runner.runs import RunFolder
+from harness.runner.settings import Settings
 
 #: The file in a run's folder that has every test.
 RECORD = "bisect-config.json"

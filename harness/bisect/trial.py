@@ -27,8 +27,9 @@ from harness.core.files import write_atomically
 from harness.core.model import Fix, ReproductionClass, Result
 from harness.core.progress import say
 from harness.core.typed_json import decoded, encoded
-from harness.runner.lab import Lab, Settings
+from harness.runner.lab import Lab
 from harness.runner.runs import RunFolder
+from harness.runner.settings import Settings
 
 #: Runs the test cases once in a lab, for the n-th time; results go into a folder.
 RunCases = Callable[[Lab, RunFolder, int], Sequence[Result]]
@@ -163,8 +164,8 @@ class Trial:
         number = self._used[content] + 1
         if number <= len(kept):
             seen = bisection.observe(commit, kept[number - 1], self._wanted)
-        elif trouble := lab.boot_trouble():
-            return Observation(commit, Seen.UNTESTABLE, trouble, evidence=str(lab.folder))
+        elif failure := lab.canaries.boot_failure():
+            return Observation(commit, Seen.UNTESTABLE, failure, evidence=str(lab.folder))
         else:
             results = self._run(lab, commit, number)
             seen = bisection.observe(commit, results, self._wanted)

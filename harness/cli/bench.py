@@ -21,9 +21,10 @@ from harness.cli.options import JsonOption
 from harness.core import host
 from harness.core.errors import UserError
 from harness.core.progress import results_console, say
-from harness.runner.lab import Lab, Settings
+from harness.runner.lab import Lab
 from harness.runner.recording import recorded
 from harness.runner.runs import RunFolder
+from harness.runner.settings import Settings
 
 #: A fix with one test case that takes no time of its own.
 _FIX = "inode-left-in-use"

@@ -25,9 +25,10 @@ from harness.core.model import Result
 from harness.core.progress import say
 from harness.core.text import without_control_characters
 from harness.kbuild import build_fixes
-from harness.runner.lab import Lab, Settings
+from harness.runner.lab import Lab
 from harness.runner.pytest_plugin import LabSession, run_cases
 from harness.runner.runs import RunFolder
+from harness.runner.settings import Settings
 
 #: What ``git bisect run`` understands; from 128 on it stops the bisection.
 OLD, NEW, SKIP, ABORT = 0, 1, 125, 128
@@ -230,7 +231,7 @@ def _tools(settings: Settings, case: str) -> Tools:
         def record(result: Result) -> None:
             folder.record(result, lab.session())
 
-        session = LabSession(lab.settings, seed=number - 1, lab=lab, on_result=record, named=True, more_follow=True)
+        session = LabSession(lab.settings, seed=number - 1, lab=lab, on_result=record, named=True, more_to_come=True)
         return run_cases(session, [found])
 
     return Tools(settings, found, run)

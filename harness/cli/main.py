@@ -40,7 +40,7 @@ from harness.report.findings import failures_view
 from harness.report.terminal import proof_table
 from harness.runner import prove as proving
 from harness.runner.campaign import Campaign, Cases, ProofOf
-from harness.runner.lab import Lab, Settings
+from harness.runner.lab import Lab
 from harness.runner.recording import (
     GOOD,
     INTERRUPTED,
@@ -52,6 +52,7 @@ from harness.runner.recording import (
     say_files,
 )
 from harness.runner.runs import RunFolder
+from harness.runner.settings import Settings
 from harness.sweep import records as sweep_records
 from harness.sweep import sweeper as sweeping
 from harness.sweep.records import Question, Sweep
@@ -169,7 +170,7 @@ def run(
         case = Cases(tuple(selection), reverted, applied, seed, named=bool(select))
         batches = campaign.batches(case, repeat, until_fail)
         for batch in batches:
-            results = [result for done in campaign.do(batch) for result in done.results]
+            results = [result for done in campaign.execute(batch) for result in done.results]
             if until_fail and exit_code(results) != GOOD:
                 break
     print_results(folder, lab, as_json_)
@@ -208,7 +209,7 @@ def prove(
     with recorded(folder, lab):
         lab.prepare()
         proving.build_variants(lab, chosen)
-        Campaign(lab, folder, jobs).do([ProofOf(fix.name, attempts) for fix in chosen])
+        Campaign(lab, folder, jobs).execute([ProofOf(fix.name, attempts) for fix in chosen])
     proofs = folder.proofs
     if as_json_:
         print(as_json.document(folder.results, proofs, lab.session()), end="")

@@ -35,7 +35,7 @@ def shell(lab: Lab, reverted: Sequence[str], applied: Sequence[str], folder: Pat
         folder: gets the console log.
     """
     modules = lab.modules_under_test(reverted, applied)
-    with lab, lab.guest(folder) as guest:
+    with lab, lab.guests.one(folder) as guest:
         guest.load_modules_under_test(modules)
         guest.load_lab_module("lab_delay")
         say(f"console log: {folder / 'console.log'}")

@@ -24,9 +24,10 @@ from harness.core.model import Result
 from harness.core.progress import say
 from harness.provoke.steps import Seed, Step, as_text
 from harness.report import as_json
-from harness.runner.lab import Lab, Settings
+from harness.runner.lab import Lab
 from harness.runner.recording import exit_code, print_results, recorded
 from harness.runner.runs import RunFolder
+from harness.runner.settings import Settings
 from harness.stress import runs as stress
 from harness.stress.records import Plan, Progress, document
 from harness.stress.runs import RECORD, STEPS, Stress

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-2.0-only
-"""Writing files so that nothing is ever half written, and saying why a disk does not take them."""
+"""Writing files so that none is ever half written, and the error for a disk that cannot be written to."""
 
 from __future__ import annotations
 
@@ -12,8 +12,16 @@ from harness.core.errors import LabError
 
 
 def write_atomically(file: Path, text: str) -> None:
-    """Write a file so that it has its old or its new contents at any moment, whatever happens."""
-    partial = file.with_name(f".{file.name}.partial")
+    """Write a file so that it has its old or its new contents at any moment, whatever happens.
+
+    Args:
+        file: several processes may write it at the same time; the last one wins.
+        text: characters that UTF-8 cannot encode are escaped.
+
+    Raises:
+        OSError: it cannot be written; it has its old contents then.
+    """
+    partial = file.with_name(f".{file.name}.{os.getpid()}.partial")
     try:
         with partial.open("w", encoding="utf-8", errors="backslashreplace") as stream:
             stream.write(text)
@@ -27,7 +35,12 @@ def write_atomically(file: Path, text: str) -> None:
 
 
 def disk_error(error: OSError, folder: Path) -> LabError:
-    """The sentence for a folder that cannot be written."""
+    """The error for a folder that cannot be written to.
+
+    Args:
+        error: what the operating system said.
+        folder: where something was to be written.
+    """
     if error.errno == errno.ENOSPC:
         return LabError(
             f"no space left on the disk that holds {folder}",

@@ -1,8 +1,8 @@
 # SPDX-License-Identifier: GPL-2.0-only
 """Many test cases: one after the other in this process, or side by side in worker processes.
 
-Whichever is done first, results stand in the order in which they were asked for. The longest go first, as far
-as earlier runs tell.
+Results stand in the order in which they were asked for, whichever is done first. Worker processes begin with what
+took longest in earlier runs.
 """
 
 from __future__ import annotations
@@ -11,21 +11,23 @@ import contextlib
 import functools
 import itertools
 import json
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import Any
+from typing import TypeAlias
 
 import psutil
 
 from harness.catalog import spec
 from harness.core import host, progress
+from harness.core.files import write_atomically
 from harness.core.model import Proof, Result
 from harness.report.terminal import result_line
 from harness.runner import prove as proving
-from harness.runner.lab import Lab, Settings
+from harness.runner.lab import Lab, Prepared
 from harness.runner.pytest_plugin import LabSession, collect_cases, run_cases
 from harness.runner.runs import RunFolder
+from harness.runner.settings import Settings
 from harness.runner.workers import Workers
 
 #: What a guest needs on the host beyond its own memory, and what is left for everything else, in MiB.
@@ -43,7 +45,7 @@ class Cases:
         reverted, applied: names of the fixes that are reverted, or applied.
         seed: what random choices start from.
         repetition: counted from 1.
-        named: they were asked for by name.
+        named: the user named them: they run also where the kernel is known to lack the fix.
     """
 
     selection: tuple[str, ...]
@@ -55,7 +57,7 @@ class Cases:
 
     @property
     def name(self) -> str:
-        """Names the work, whoever does it when."""
+        """Identifies the work item from run to run."""
         return " ".join([*self.selection, *self.reverted, *self.applied])
 
 
@@ -65,7 +67,7 @@ class ProofOf:
 
     Attributes:
         fix: its name.
-        attempts: how often it is tried at most.
+        attempts: the largest number of attempts.
     """
 
     fix: str
@@ -73,18 +75,21 @@ class ProofOf:
 
     @property
     def name(self) -> str:
-        """Names the work, whoever does it when."""
+        """Identifies the work item from run to run."""
         return f"proof {self.fix}"
 
 
+WorkItem: TypeAlias = Cases | ProofOf
+
+
 @dataclass(frozen=True)
-class Done:
-    """What became of a piece of work.
+class WorkResult:
+    """What became of a work item.
 
     Attributes:
         results: in the order in which they were made.
-        proof: None where nothing was to be proven.
-        said: what a worker had to say meanwhile, for standard error.
+        proof: None where the item was not a proof.
+        said: what a worker process printed meanwhile, for standard error.
     """
 
     results: tuple[Result, ...]
@@ -93,38 +98,38 @@ class Done:
 
 
 @dataclass
-class _Doer:
-    """Does pieces of work with one lab.
+class _Executor:
+    """Executes work items with one lab.
 
     Attributes:
         lab: what all of them share.
         on_result: called with each result.
-        more_follow: another piece comes afterwards.
+        more_to_come: another item follows.
     """
 
     lab: Lab
     on_result: Callable[[Result], None] | None = None
-    more_follow: bool = True
+    more_to_come: bool = True
     _results: list[Result] = field(default_factory=list)
 
-    def __call__(self, piece: Cases | ProofOf) -> Done:
+    def __call__(self, item: WorkItem) -> WorkResult:
         self._results = []
         proof = None
-        if isinstance(piece, ProofOf):
-            fix = spec.load_fix(self.lab.settings.project, piece.fix)
+        if isinstance(item, ProofOf):
+            fix = spec.load_fix(self.lab.settings.project, item.fix)
             tests = tuple(map(str, fix.tests))
 
             def run(_: object, reverted: tuple[str, ...], applied: tuple[str, ...], attempt: int) -> list[Result]:
-                # The side with the fix comes first: then at least the other one follows.
+                # The side with the fix runs first: then at least the other one follows.
                 cases = Cases(tests, reverted, applied, repetition=attempt, named=True)
-                return self._run(cases, self.more_follow or not self._results)
+                return self._run(cases, self.more_to_come or not self._results)
 
-            proof = proving.prove(fix, self.lab.settings.kernel, run, piece.attempts)
+            proof = proving.prove(fix, self.lab.settings.kernel, run, item.attempts)
         else:
-            self._run(piece, self.more_follow)
-        return Done(tuple(self._results), proof)
+            self._run(item, self.more_to_come)
+        return WorkResult(tuple(self._results), proof)
 
-    def _run(self, cases: Cases, more_follow: bool) -> list[Result]:
+    def _run(self, cases: Cases, more_to_come: bool) -> list[Result]:
         session = LabSession(
             self.lab.settings,
             cases.reverted,
@@ -134,7 +139,7 @@ class _Doer:
             self.lab,
             self._take,
             named=cases.named,
-            more_follow=more_follow,
+            more_to_come=more_to_come,
         )
         return run_cases(session, cases.selection)
 
@@ -145,22 +150,16 @@ class _Doer:
 
 
 @contextlib.contextmanager
-def _in_worker(settings: Settings, folder: Path, prepared: Mapping[str, Any]) -> Iterator[Callable[..., Done]]:
-    """In a worker process: a lab with what the starter has prepared, and what does the pieces."""
+def _in_worker(settings: Settings, folder: Path, prepared: Prepared) -> Iterator[Callable[[WorkItem], WorkResult]]:
+    """In a worker process: executes work items in a lab of its own, with what the main process has prepared."""
     captured = progress.Captured()
-    with Lab(settings, folder) as lab:
-        lab.adopt(prepared)
-        doer = _Doer(lab)
-
-        def do(piece: Cases | ProofOf) -> Done:
-            done = doer(piece)
-            return Done(done.results, done.proof, captured.take())
-
-        yield do
+    with Lab(settings, folder, prepared) as lab:
+        executor = _Executor(lab)
+        yield lambda item: replace(executor(item), said=captured.take())
 
 
 class Campaign:
-    """Runs pieces of work and records what becomes of them.
+    """Executes work items and records their results.
 
     Args:
         lab: what they share.
@@ -175,76 +174,75 @@ class Campaign:
         self._durations = _Durations(lab.settings.cache / _DURATIONS, lab.settings.kernel)
 
     def batches(self, cases: Cases, repeat: int, until_fail: bool) -> Iterator[list[Cases]]:
-        """A selection of test cases as pieces of work, one test case each where several guests may run.
+        """A selection of test cases as work items, one test case each where several guests may run.
 
         Args:
             cases: the selection, for the first time.
             repeat: how often.
-            until_fail: yield each repetition on its own, and go on for ever where ``repeat`` is 1.
+            until_fail: yield each repetition on its own, without end where ``repeat`` is 1.
         """
-        pieces = [cases]
+        items = [cases]
         if self._jobs > 1:
             session = LabSession(self._lab.settings, cases.reverted, cases.applied, lab=self._lab)
-            pieces = [replace(cases, selection=(case,)) for case in collect_cases(session, cases.selection)]
+            items = [replace(cases, selection=(case,)) for case in collect_cases(session, cases.selection)]
         numbers = itertools.count(1) if until_fail and repeat == 1 else range(1, repeat + 1)
-        repetitions = ([replace(piece, repetition=number) for piece in pieces] for number in numbers)
+        repetitions = ([replace(item, repetition=number) for item in items] for number in numbers)
         if until_fail:
             yield from repetitions
         else:
             yield list(itertools.chain.from_iterable(repetitions))
 
-    def do(self, pieces: Sequence[Cases | ProofOf]) -> list[Done]:
-        """Do pieces of work; returns what became of each, in their order.
+    def execute(self, items: Sequence[WorkItem]) -> list[WorkResult]:
+        """Execute work items; returns what became of each, in their order.
 
         Raises:
             HarnessError: one of them is impossible, or the lab broke.
         """
-        count = min(self._jobs, len(pieces))
-        done = self._one_by_one(pieces) if count <= 1 else self._side_by_side(pieces, count)
+        count = min(self._jobs, len(items))
+        done = self._one_by_one(items) if count <= 1 else self._side_by_side(items, count)
         self._durations.keep()
         return done
 
-    def _one_by_one(self, pieces: Sequence[Cases | ProofOf]) -> list[Done]:
+    def _one_by_one(self, items: Sequence[WorkItem]) -> list[WorkResult]:
         done = []
-        for place, piece in enumerate(pieces):
-            doer = _Doer(self._lab, functools.partial(self._record, place), place + 1 < len(pieces))
-            done.append(doer(piece))
-            self._conclude(place, piece, done[-1])
+        for place, item in enumerate(items):
+            executor = _Executor(self._lab, functools.partial(self._record, place), place + 1 < len(items))
+            done.append(executor(item))
+            self._conclude(place, item, done[-1])
         return done
 
-    def _side_by_side(self, pieces: Sequence[Cases | ProofOf], count: int) -> list[Done]:
-        order = self._durations.longest_first(pieces)
-        # Once for all of them: what a session without its canaries says is void.
-        prepared = self._lab.prepared()
-        maker = functools.partial(_in_worker, self._lab.settings, self._lab.folder, prepared)
-        finished: dict[int, Done] = {}
+    def _side_by_side(self, items: Sequence[WorkItem], count: int) -> list[WorkResult]:
+        order = self._durations.longest_first(items)
+        # The canaries are checked once, before all workers: a void session is void for each of them.
+        maker = functools.partial(_in_worker, self._lab.settings, self._lab.folder, self._lab.prepared())
+        finished: dict[int, WorkResult] = {}
         shown = 0
-        with Workers[Cases | ProofOf, Done](count, maker) as workers:
-            for number, done in workers.do([pieces[place] for place in order]):
+        with Workers[WorkItem, WorkResult](count, maker) as workers:
+            for number, done in workers.execute([items[place] for place in order]):
                 place = order[number]
                 finished[place] = done
                 for result in done.results:
                     self._record(place, result, say=False)
-                self._conclude(place, pieces[place], done, say=False)
+                self._conclude(place, items[place], done, say=False)
                 while shown < len(order) and order[shown] in finished:
                     self._say(finished[order[shown]])
                     shown += 1
-        return [finished[place] for place in range(len(pieces))]
+        return [finished[place] for place in range(len(items))]
 
     def _record(self, place: int, result: Result, say: bool = True) -> None:
         self._run.record(result, self._lab.session(), place)
         if say:
             progress.say(result_line(result))
 
-    def _conclude(self, place: int, piece: Cases | ProofOf, done: Done, say: bool = True) -> None:
-        self._durations.note(piece, sum(result.seconds for result in done.results))
+    def _conclude(self, place: int, item: WorkItem, done: WorkResult, say: bool = True) -> None:
+        self._durations.note(item, sum(result.seconds for result in done.results))
         if done.proof is not None:
             self._run.record_proof(done.proof, self._lab.session(), place)
             if say:
                 progress.say(_proof_line(done.proof))
 
-    def _say(self, done: Done) -> None:
-        """What would have been said at once in one process."""
+    def _say(self, done: WorkResult) -> None:
+        """Print what a single process would have printed at once."""
         for line in done.said.splitlines():
             progress.say(line)
         for result in done.results:
@@ -258,7 +256,7 @@ def _proof_line(proof: Proof) -> str:
 
 
 def room_for_guests(memory_mib: int) -> int:
-    """How many guests this host has processors and memory for; each may have a successor coming up.
+    """How many guests this host has processors and memory for; for each of them a second one may be coming up.
 
     Args:
         memory_mib: memory of a guest in MiB.
@@ -268,7 +266,7 @@ def room_for_guests(memory_mib: int) -> int:
 
 
 class _Durations:
-    """How long pieces of work took in earlier runs, in seconds; kept in the cache."""
+    """How long work items took in earlier runs, in seconds; kept in the cache."""
 
     def __init__(self, file: Path, kernel: str) -> None:
         self._file = file
@@ -278,21 +276,19 @@ class _Durations:
             known = json.loads(file.read_text())
             self._seconds = {str(name): float(seconds) for name, seconds in known.items()}
 
-    def longest_first(self, pieces: Sequence[Cases | ProofOf]) -> list[int]:
-        """Places of the pieces, the longest first; those never done before in front, in their own order."""
+    def longest_first(self, items: Sequence[WorkItem]) -> list[int]:
+        """The items' places, the longest first; those that never ran come before, in their own order."""
         unknown = float("inf")
-        return sorted(range(len(pieces)), key=lambda place: -self._seconds.get(self._key(pieces[place]), unknown))
+        return sorted(range(len(items)), key=lambda place: -self._seconds.get(self._key(items[place]), unknown))
 
-    def note(self, piece: Cases | ProofOf, seconds: float) -> None:
-        """A piece has taken so long."""
-        self._seconds[self._key(piece)] = round(seconds, 1)
+    def note(self, item: WorkItem, seconds: float) -> None:
+        """An item took so long."""
+        self._seconds[self._key(item)] = round(seconds, 1)
 
     def keep(self) -> None:
         """Write the file."""
-        partial = self._file.with_suffix(f".{id(self)}.partial")
         with contextlib.suppress(OSError):
-            partial.write_text(json.dumps(self._seconds, indent=1) + "\n")
-            partial.replace(self._file)
+            write_atomically(self._file, json.dumps(self._seconds, indent=1) + "\n")
 
-    def _key(self, piece: Cases | ProofOf) -> str:
-        return f"{self._kernel} {piece.name}"
+    def _key(self, item: WorkItem) -> str:
+        return f"{self._kernel} {item.name}"

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-2.0-only
-"""From trouble and findings to an outcome, and the evidence that goes with it."""
+"""From an error and findings to an outcome, and the evidence that goes with it."""
 
 from __future__ import annotations
 
@@ -16,13 +16,13 @@ from harness.core.typed_json import encoded
 from harness.report.findings import decoded_stacks, marks
 from harness.vm.guest import CommandOverdue, Guest, GuestStopped
 
-#: A guest that hangs as a whole does not answer; before the guest's patience is applied.
-_QUESTION_SECONDS = 3.0
+#: For SysRq: a guest that hangs as a whole does not answer. To be multiplied by the guest's time factor.
+_SYSRQ_SECONDS = 3.0
 _HANGS = frozenset({FindingKind.HUNG_TASK, FindingKind.STALL, FindingKind.LOCKUP})
 
 
 class SessionVoid(LabError):
-    """A canary was not seen, so that nothing that was seen or not seen counts."""
+    """A canary was not seen, so that neither findings nor their absence count."""
 
 
 class CaseSkipped(Exception):
@@ -51,43 +51,41 @@ def titles(findings: Sequence[Finding], most: int = 5) -> str:
     return "; ".join(different[:most]) + more
 
 
-def decide(
-    trouble: BaseException | None, findings: Sequence[Finding], qemu_status: int | None
-) -> tuple[Outcome, str]:
+def decide(error: BaseException | None, findings: Sequence[Finding], qemu_status: int | None) -> tuple[Outcome, str]:
     """What became of a job, and one sentence on why.
 
     Args:
-        trouble: the exception with which the work ended, None where it went well.
+        error: the exception with which the work ended, None where it succeeded.
         findings: what the kernel log and kmemleak said.
-        qemu_status: QEMU's exit status, None where it still ran.
+        qemu_status: QEMU's exit status, None while it runs.
     """
-    if isinstance(trouble, SessionVoid):
-        return Outcome.LAB_ERROR, str(trouble)
-    if isinstance(trouble, CaseSkipped):
-        return Outcome.SKIP, str(trouble)
+    if isinstance(error, SessionVoid):
+        return Outcome.LAB_ERROR, str(error)
+    if isinstance(error, CaseSkipped):
+        return Outcome.SKIP, str(error)
     counted = [finding for finding in findings if not finding.suppressed]
-    if isinstance(trouble, HarnessError) and not counted:
-        return Outcome.LAB_ERROR, str(trouble)
-    if isinstance(trouble, GuestStopped) and trouble.finding is None and not counted:
+    if isinstance(error, HarnessError) and not counted:
+        return Outcome.LAB_ERROR, str(error)
+    if isinstance(error, GuestStopped) and error.finding is None and not counted:
         return _vanished(qemu_status)
     if counted:
         outcome = _worst(counted)
         # The first report is the cause of later ones, but a scan for leaks lists its records in no such order.
         return outcome, titles(counted) if outcome is Outcome.LEAK else counted[0].title
-    if isinstance(trouble, CommandOverdue):
-        return Outcome.HANG, str(trouble)
-    if isinstance(trouble, GuestStopped):
-        return Outcome.CRASH, str(trouble)
-    if trouble is None:
+    if isinstance(error, CommandOverdue):
+        return Outcome.HANG, str(error)
+    if isinstance(error, GuestStopped):
+        return Outcome.CRASH, str(error)
+    if error is None:
         return Outcome.PASS, ""
-    text = str(trouble).strip()
-    return Outcome.FAIL, text if isinstance(trouble, AssertionError) else f"{type(trouble).__name__}: {text}"
+    text = str(error).strip()
+    return Outcome.FAIL, text if isinstance(error, AssertionError) else f"{type(error).__name__}: {text}"
 
 
 def _vanished(qemu_status: int | None) -> tuple[Outcome, str]:
     """QEMU ended without a report: the guest reset itself (-no-reboot), or somebody ended QEMU."""
     if qemu_status == 0:
-        return Outcome.CRASH, "the guest reset itself without a word (a triple fault, or a reboot)"
+        return Outcome.CRASH, "the guest reset itself and reported nothing (a triple fault, or a reboot)"
     if qemu_status is not None and qemu_status < 0:
         return Outcome.LAB_ERROR, f"QEMU was ended from outside by {signal.Signals(-qemu_status).name}"
     return Outcome.LAB_ERROR, f"QEMU ended with status {qemu_status}; see qemu.log"
@@ -100,25 +98,25 @@ def _worst(findings: Sequence[Finding]) -> Outcome:
     return Outcome.HANG if kinds & _HANGS else Outcome.LEAK
 
 
-def blamed(guest: Guest, trouble: BaseException) -> BaseException:
-    """The trouble, or another one where a command was overdue because the machine itself stands still."""
-    if isinstance(trouble, CommandOverdue) and (standstill := guest.machine.standstill()):
-        return LabError(standstill, f"the command that waited: {trouble}")
-    return trouble
+def cause(guest: Guest, error: BaseException) -> BaseException:
+    """The error; a LabError where a command was overdue because the machine itself does not run."""
+    if isinstance(error, CommandOverdue) and (standstill := guest.machine.standstill()):
+        return LabError(standstill, f"the command that waited: {error}")
+    return error
 
 
-def can_still_be_asked(trouble: BaseException | None) -> bool:
-    """Whether a guest is likely to answer after this trouble."""
-    return not isinstance(trouble, GuestStopped | CommandOverdue | HarnessError)
+def still_answers(error: BaseException | None) -> bool:
+    """Whether a guest is likely to answer after this error."""
+    return not isinstance(error, GuestStopped | CommandOverdue | HarnessError)
 
 
-def ask_for_blocked_tasks(guest: Guest, trouble: BaseException) -> None:
-    """After a hang: have the kernel print what is blocked, as evidence in the console log."""
-    if not isinstance(trouble, CommandOverdue):
+def dump_blocked_tasks(guest: Guest, error: BaseException) -> None:
+    """After a hang: have the kernel print its blocked tasks (SysRq w), as evidence in the console log."""
+    if not isinstance(error, CommandOverdue):
         return
     start = guest.console.position()
     with contextlib.suppress(Exception):
-        guest.run("echo 1 >/proc/sys/kernel/sysrq; echo w >/proc/sysrq-trigger", timeout=_QUESTION_SECONDS)
+        guest.run("echo 1 >/proc/sys/kernel/sysrq; echo w >/proc/sysrq-trigger", timeout=_SYSRQ_SECONDS)
         guest.console.wait_for("Show Blocked State", Deadline.after(2), start)
 
 

@@ -20,12 +20,14 @@ from harness.core.model import Job, Outcome, Presence, Result
 from harness.core.text import without_control_characters
 from harness.report.terminal import result_line
 from harness.runner import judge
-from harness.runner.lab import CaseRun, Lab, Settings, case_folder, skipped
+from harness.runner.case import CaseRun, case_folder, skipped
+from harness.runner.lab import Lab
 from harness.runner.runs import RunFolder
+from harness.runner.settings import Settings
 from harness.vm.guest import Guest
 
 _CASE = pytest.StashKey[CaseRun]()
-_SETUP_TROUBLE = pytest.StashKey[BaseException]()
+_SETUP_ERROR = pytest.StashKey[BaseException]()
 _FIXTURE = "guest"
 
 
@@ -40,8 +42,8 @@ class LabSession:
         repetition: counted from 1.
         lab: a lab to use; where None one is made when the first test case asks for a guest, with a run's folder.
         on_result: called with every result; where None it goes into the run's folder.
-        named: the test cases were asked for by name: run them also on a kernel that is known to lack the fix.
-        more_follow: after this session's test cases others need guests of this lab.
+        named: the user named the test cases: they run also on a kernel that is known to lack the fix.
+        more_to_come: after this session's test cases others need guests of this lab.
     """
 
     def __init__(
@@ -54,7 +56,7 @@ class LabSession:
         lab: Lab | None = None,
         on_result: Callable[[Result], None] | None = None,
         named: bool = False,
-        more_follow: bool = False,
+        more_to_come: bool = False,
     ) -> None:
         self.settings = settings
         self.reverted = tuple(reverted)
@@ -65,10 +67,10 @@ class LabSession:
         self.collection_errors: list[str] = []
         self.collected: list[str] = []
         self.results: list[Result] = []
-        #: Why a test case has no result; what was asked for was not done then.
+        #: Why a test case has no result: the command has not done what was asked for.
         self.broken: HarnessError | None = None
-        self.more_follow = more_follow
-        self._more_to_come = False
+        self._more_sessions = more_to_come
+        self._more_to_come = more_to_come
         self._lab = lab
         self._run: RunFolder | None = None
         self._on_result = on_result
@@ -96,11 +98,11 @@ class LabSession:
         )
 
     def case_run(self, job: Job) -> CaseRun:
-        """A job, about to be done."""
+        """A job that is about to be done."""
         return CaseRun(self.lab, job, case_folder(self.lab.folder, job), self._more_to_come)
 
     def obstacle(self, node: pytest.Item) -> str:
-        """Why a fix's test case says nothing about this kernel as it is; empty where it does."""
+        """Why a fix's test case does not run on this kernel as it is; empty where it does."""
         folder = node.path.parent
         if self.named or self.reverted or self.applied or not (folder / "fix.yaml").is_file():
             return ""
@@ -110,7 +112,7 @@ class LabSession:
         return known.reason if known.presence is Presence.NOT_APPLICABLE else ""
 
     def record(self, result: Result) -> None:
-        """Keep a result and tell whoever wants to know it."""
+        """Keep a result, in the run's folder too where this session made it."""
         self.results.append(result)
         session = self.lab.session()
         if self._run is not None:
@@ -119,7 +121,7 @@ class LabSession:
             self._on_result(result)
 
     def pytest_collection_finish(self, session: pytest.Session) -> None:
-        """Remember what was found."""
+        """Remember which test cases there are."""
         self.collected = [f"{item.path}::{item.nodeid.partition('::')[2]}" for item in session.items]
 
     def pytest_collectreport(self, report: pytest.CollectReport) -> None:
@@ -128,10 +130,10 @@ class LabSession:
             self.collection_errors.append(report.longreprtext)
 
     def pytest_runtest_setup(self, item: pytest.Item) -> None:
-        """Tell the lab whether another guest is going to be needed."""
+        """Note whether another guest is needed after this one."""
         items = item.session.items
         later = items[items.index(item) + 1 :]
-        self._more_to_come = self.more_follow or any(map(_needs_guest, later))
+        self._more_to_come = self._more_sessions or any(map(_needs_guest, later))
 
     def pytest_keyboard_interrupt(self) -> None:
         """Leave valid files behind after Ctrl-C."""
@@ -139,7 +141,7 @@ class LabSession:
             self._run.write(self._lab.session(), trouble="interrupted")
 
     def pytest_sessionfinish(self) -> None:
-        """End what the lab of this session prepared."""
+        """End the guests of a lab that this session made."""
         if self._run is not None and self._lab is not None:
             self._lab.close()
 
@@ -208,10 +210,10 @@ def guest(request: pytest.FixtureRequest) -> Iterator[Guest]:
         assert case.guest is not None
         request.node.stash[_CASE] = case
         yield case.guest
-        trouble = request.node.stash.get(_SETUP_TROUBLE, None)
-        if case.result is None and trouble is not None:
+        error = request.node.stash.get(_SETUP_ERROR, None)
+        if case.result is None and error is not None:
             # A fixture of the test case's own failed, so that the test case itself never ran.
-            session.record(case.conclude(trouble))
+            session.record(case.conclude(error))
 
 
 @pytest.hookimpl(wrapper=True)
@@ -221,7 +223,7 @@ def pytest_runtest_makereport(
     """Remember why a test case's fixtures failed, and why it has no result."""
     if call.excinfo is not None:
         if call.when == "setup":
-            item.stash[_SETUP_TROUBLE] = call.excinfo.value
+            item.stash[_SETUP_ERROR] = call.excinfo.value
         _remember_if_lost(item, call.excinfo.value)
     return (yield)
 
@@ -238,27 +240,27 @@ def _remember_if_lost(item: pytest.Item, error: BaseException) -> None:
         session.broken = error
     else:
         said = f"{type(error).__name__}: {error}"
-        session.broken = LabError(f"{case} ended without a result: {said}", "mend the test case, or its fixtures")
+        session.broken = LabError(f"{case} ended without a result: {said}", "fix the test case, or its fixtures")
 
 
 @pytest.hookimpl(wrapper=True)
 def pytest_pyfunc_call(pyfuncitem: pytest.Function) -> Generator[None, object, object]:
-    """After the test case's own code: what does the kernel say?"""
+    """After the test case's own code: read what the kernel says, and decide."""
     case = pyfuncitem.stash.get(_CASE, None)
     if case is None:
         return (yield)
-    trouble: BaseException | None = None
+    failure: BaseException | None = None
     value: object = None
     try:
         value = yield
-    except pytest.skip.Exception as skipped:
-        trouble = judge.CaseSkipped(skipped.msg)
+    except pytest.skip.Exception as skip:
+        failure = judge.CaseSkipped(skip.msg)
     except (Exception, pytest.fail.Exception) as error:
-        trouble = error
-    result = case.conclude(trouble)
+        failure = error
+    result = case.conclude(failure)
     _session(pyfuncitem.config).record(result)
-    if isinstance(trouble, AssertionError) and result.outcome is Outcome.FAIL:
-        raise trouble
+    if isinstance(failure, AssertionError) and result.outcome is Outcome.FAIL:
+        raise failure
     _show(result)
     return value
 
@@ -293,9 +295,7 @@ def run_cases(session: LabSession, selection: Sequence[str]) -> list[Result]:
 
 
 def collect_cases(session: LabSession, selection: Sequence[str]) -> list[str]:
-    """The node ids of the test cases that a selection matches, as pytest takes them; the arguments are those of
-    :func:`run_cases`.
-    """
+    """The node ids of the test cases that a selection matches; the arguments are those of :func:`run_cases`."""
     _pytest(session, [*selection, "--collect-only"])
     return session.collected
 
@@ -310,6 +310,6 @@ def _pytest(session: LabSession, words: Sequence[str]) -> None:
     if status == pytest.ExitCode.INTERRUPTED and not session.collection_errors:
         raise KeyboardInterrupt
     if session.collection_errors:
-        raise UserError(f"a test file cannot be read:\n{session.collection_errors[0]}", "mend the file")
+        raise UserError(f"a test file cannot be read:\n{session.collection_errors[0]}", "fix the file")
     if status in (pytest.ExitCode.NO_TESTS_COLLECTED, pytest.ExitCode.USAGE_ERROR):
         raise UserError(f"no test case matches {' '.join(words)}", f"see {project / 'testcases'}")

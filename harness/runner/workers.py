@@ -1,8 +1,8 @@
 # SPDX-License-Identifier: GPL-2.0-only
-"""Processes that do pieces of work side by side; they know nothing of what the work is.
+"""Processes that execute work items side by side; they know nothing of what the work is.
 
 Each is a fresh interpreter. None outlives the process that started it: an orderly end is a SIGTERM, which
-becomes a ``KeyboardInterrupt`` in the worker, and the kernel kills what is left when the starter dies.
+becomes a ``KeyboardInterrupt`` in the worker, and the kernel kills the workers when the main process dies.
 """
 
 from __future__ import annotations
@@ -21,10 +21,10 @@ from typing import Any, Generic, TypeVar
 
 from harness.core.errors import HarnessError, LabError
 
-Piece = TypeVar("Piece")
-Done = TypeVar("Done")
-#: Makes what does the pieces, inside the worker; leaving the context ends it.
-Maker = Callable[[], contextlib.AbstractContextManager[Callable[[Piece], Done]]]
+Item = TypeVar("Item")
+Answer = TypeVar("Answer")
+#: Makes what executes the items, inside the worker; leaving the context ends it.
+Maker = Callable[[], contextlib.AbstractContextManager[Callable[[Item], Answer]]]
 
 _PR_SET_PDEATHSIG = 1
 #: Seconds a worker gets to end its guests.
@@ -38,20 +38,20 @@ class _Worker:
     number: int = -1
 
 
-class Workers(Generic[Piece, Done]):
+class Workers(Generic[Item, Answer]):
     """Some worker processes, for the time of a ``with`` block.
 
     Args:
         count: how many.
-        maker: called in each of them; must be possible to pickle, like all pieces and what becomes of them.
+        maker: called in each of them; must be possible to pickle, like all items and answers.
     """
 
-    def __init__(self, count: int, maker: Maker[Piece, Done]) -> None:
+    def __init__(self, count: int, maker: Maker[Item, Answer]) -> None:
         self._count = count
         self._maker = maker
         self._workers: list[_Worker] = []
 
-    def __enter__(self) -> Workers[Piece, Done]:
+    def __enter__(self) -> Workers[Item, Answer]:
         context = multiprocessing.get_context("spawn")
         for _ in range(self._count):
             ours, theirs = context.Pipe()
@@ -72,14 +72,14 @@ class Workers(Generic[Piece, Done]):
                 worker.process.kill()
                 worker.process.join()
 
-    def do(self, pieces: Sequence[Piece]) -> Iterator[tuple[int, Done]]:
-        """Do pieces of work, begun in their order; yields each one's number and what became of it when it is done.
+    def execute(self, items: Sequence[Item]) -> Iterator[tuple[int, Answer]]:
+        """Execute items, begun in their order; yields the number and the answer of each when it is done.
 
         Raises:
-            HarnessError: a piece raised it.
-            LabError: a worker died, or a piece raised something else.
+            HarnessError: an item raised it.
+            LabError: a worker died, or an item raised something else.
         """
-        waiting = list(enumerate(pieces))[::-1]
+        waiting = list(enumerate(items))[::-1]
         for worker in self._workers:
             _hand_out(worker, waiting)
         while busy := [worker for worker in self._workers if worker.number >= 0]:
@@ -90,11 +90,11 @@ class Workers(Generic[Piece, Done]):
                 yield number, answer
 
 
-def _hand_out(worker: _Worker, waiting: list[tuple[int, Piece]]) -> None:
+def _hand_out(worker: _Worker, waiting: list[tuple[int, Item]]) -> None:
     worker.number = -1
     if waiting:
-        number, piece = waiting.pop()
-        worker.connection.send(piece)
+        number, item = waiting.pop()
+        worker.connection.send(item)
         worker.number = number
 
 
@@ -111,19 +111,25 @@ def _answer(worker: _Worker) -> Any:
     return answer
 
 
-def _work(connection: Connection, maker: Maker[Piece, Done], starter: int) -> None:
-    """The worker's own side."""
+def _work(connection: Connection, maker: Maker[Item, Answer], starter: int) -> None:
+    """The worker's own side.
+
+    Args:
+        connection: gives items and takes answers.
+        maker: makes what executes them.
+        starter: process id of the process that started this one.
+    """
     ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)
     if os.getppid() != starter:
         return
-    # Ctrl-C reaches the whole process group; the starter says what is to be done about it.
+    # Ctrl-C reaches the whole process group; the main process decides what to do about it.
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     signal.signal(signal.SIGTERM, _interrupted)
-    with contextlib.suppress(KeyboardInterrupt, EOFError, BrokenPipeError), maker() as do:
+    with contextlib.suppress(KeyboardInterrupt, EOFError, BrokenPipeError), maker() as execute:
         while True:
-            piece = connection.recv()
+            item = connection.recv()
             try:
-                answer: object = do(piece)
+                answer: object = execute(item)
             except HarnessError as error:
                 answer = error
             except Exception:

@@ -20,9 +20,11 @@ from harness.provoke.steps import GENERATION, Seed, Step, as_text, parse, steps_
 from harness.provoke.stress import functions_under_test, play
 from harness.report.terminal import result_line
 from harness.runner import judge
-from harness.runner.lab import CaseRun, Lab
+from harness.runner.case import run_job
+from harness.runner.lab import Lab
 from harness.runner.runs import newest_record
 from harness.stress.records import Plan, Progress, read
+from harness.vm.guest import Guest
 
 #: In a run's evidence folder: what was to be done, and what was begun when.
 STEPS, LOG = "stress.steps", "stress.log"
@@ -93,25 +95,22 @@ def _run(lab: Lab, stress: Stress, steps: _Steps, name: str, which: str, more_fo
     folder.mkdir(parents=True)
     modules = lab.modules_under_test(stress.reverted, stress.applied)
     names = [file.stem for file in modules.files]
-    with CaseRun(lab, job, folder, more_follow) as case:
-        if case.result is None and case.guest is not None:
-            trouble: BaseException | None = None
-            try:
-                chosen = steps(functions_under_test(case.guest, names))
-                write_atomically(folder / STEPS, as_text(chosen))
-                case.guest.path_counters["steps"] = len(chosen)
-                played = play(case.guest, chosen)
-                case.guest.path_counters.update(played.counts)
-                write_atomically(folder / LOG, "\n".join((*played.log, *played.problems)) + "\n")
-                for file, log in played.daemons.items():
-                    write_atomically(folder / file, log)
-                assert not played.problems, "; ".join(played.problems)
-            except Exception as error:
-                trouble = error
-            case.conclude(trouble, functools.partial(fail_nth.unload, modules=names))
-    assert case.result is not None
-    say(result_line(case.result))
-    return case.result
+
+    def work(guest: Guest) -> None:
+        chosen = steps(functions_under_test(guest, names))
+        write_atomically(folder / STEPS, as_text(chosen))
+        guest.path_counters["steps"] = len(chosen)
+        played = play(guest, chosen)
+        guest.path_counters.update(played.counts)
+        write_atomically(folder / LOG, "\n".join((*played.log, *played.problems)) + "\n")
+        for file, log in played.daemons.items():
+            write_atomically(folder / file, log)
+        assert not played.problems, "; ".join(played.problems)
+
+    unload = functools.partial(fail_nth.unload, modules=names)
+    result = run_job(lab, job, folder, work, unload=unload, more_to_come=more_follow)
+    say(result_line(result))
+    return result
 
 
 def shown(result: Result) -> str:

@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import functools
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
@@ -18,10 +19,12 @@ from harness.provoke import fail_nth
 from harness.provoke.fault import CONDITIONS, NO_FAULT, Fault
 from harness.provoke.operations import Operation, chosen
 from harness.report.terminal import result_line
-from harness.runner.lab import CaseRun, Lab, case_folder
+from harness.runner.case import case_folder, run_job
+from harness.runner.lab import Lab
 from harness.runner.runs import RunFolder, newest_record
 from harness.sweep.records import Iteration, Question, Series, Sweep, document, grouped, read
 from harness.symbolize.source_lines import located
+from harness.vm.guest import Guest
 
 #: The file in a run's folder from which a sweep can be resumed.
 RECORD = "sweep.json"
@@ -128,28 +131,26 @@ class Sweeper:
             self._lab.settings.image,
             repetition=before.guests + 1,
         )
+
+        def work(guest: Guest) -> None:
+            def iterate(fault: Fault) -> fail_nth.Seen:
+                return fail_nth.iterate(guest, operation, fault, subject.names)
+
+            try:
+                fail_nth.switch_on(guest, operation)
+                if failure := self._series(operation, job.repetition, iterate, subject):
+                    raise failure
+            finally:
+                guest.path_counters["points"] = self.sweep.of(operation.name).points
+
         started = time.monotonic()
-        with CaseRun(self._lab, job, case_folder(self._lab.folder, job)) as case:
-            if case.result is None and case.guest is not None:
-                guest = case.guest
-
-                def iterate(fault: Fault) -> fail_nth.Seen:
-                    return fail_nth.iterate(guest, operation, fault, subject.names)
-
-                trouble: BaseException | None = None
-                try:
-                    fail_nth.switch_on(guest, operation)
-                    trouble = self._series(operation, job.repetition, iterate, subject)
-                except Exception as error:
-                    trouble = error
-                case.guest.path_counters["points"] = self.sweep.of(operation.name).points
-                case.conclude(trouble, lambda guest: fail_nth.unload(guest, subject.names))
-        assert case.result is not None
-        after = self.sweep.of(operation.name).with_result(case.result, time.monotonic() - started)
-        if len(after.iterations) == len(before.iterations) and case.result.outcome is not Outcome.LAB_ERROR:
+        unload = functools.partial(fail_nth.unload, modules=subject.names)
+        result = run_job(self._lab, job, case_folder(self._lab.folder, job), work, unload=unload)
+        after = self.sweep.of(operation.name).with_result(result, time.monotonic() - started)
+        if len(after.iterations) == len(before.iterations) and result.outcome is not Outcome.LAB_ERROR:
             after = replace(after, finished=True)  # the next guest would come no further
         self._keep(after)
-        return case.result
+        return result
 
     def _series(
         self, operation: Operation, guest: int, iterate: Callable[[Fault], fail_nth.Seen], subject: _Subject

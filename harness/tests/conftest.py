@@ -23,8 +23,10 @@ from harness.core import host
 from harness.core.cache import Cache
 from harness.core.model import Fix, Image, Kernel
 from harness.kbuild import build, image
-from harness.runner import lab as labs
-from harness.runner.lab import Lab, Settings
+from harness.runner import guests
+from harness.runner.canaries import Canaries
+from harness.runner.lab import Lab
+from harness.runner.settings import Settings
 from harness.tests import fake_kernel_tree, fake_project, fake_qemu, warm_fake_qemu
 from harness.tests.fake_kernel_tree import Trouble
 from harness.tests.fake_qemu import Boot, FakeQemu
@@ -180,7 +182,7 @@ def ground(tmp_path_factory: pytest.TempPathFactory, warm_qemu: Path) -> Ground:
         patch.setenv(fake_qemu.VARIABLE, str(folder))
         patch.setenv("HARNESS_ACCELERATOR", "tcg")
         FakeQemu(folder).play(Boot())
-        assert GuestMaker(lab.recipe(), lab.cache).saved_machine().present
+        assert GuestMaker(lab.guests.recipe(), lab.cache).saved_machine().present
     return Ground(project, folder / "cache", build.compiler_identity())
 
 
@@ -208,7 +210,7 @@ def qemu(
     monkeypatch.setenv("TMPDIR", str(scratch))
     monkeypatch.setattr(tempfile, "tempdir", str(scratch))
     warm_fake_qemu.install(fake_program("true", "exit 0").parent, warm_qemu)
-    monkeypatch.setattr(labs, "qemu_program", lambda: QemuProgram(fake_qemu.VERSION, sandbox=False))
+    monkeypatch.setattr(guests, "qemu_program", lambda: QemuProgram(fake_qemu.VERSION, sandbox=False))
     fake = FakeQemu(folder)
     fake.play(Boot())
     yield fake
@@ -219,9 +221,9 @@ def qemu(
 @pytest.fixture
 def canaries_seen(monkeypatch: pytest.MonkeyPatch) -> None:
     """Saves the boot of the canary guest where canaries are not what is tested."""
-    monkeypatch.setattr(Lab, "provoke_canaries", lambda _: None)
-    monkeypatch.setattr(Lab, "canary_trouble", lambda _: "")
-    monkeypatch.setattr(Lab, "canaries_asked", True)
+    monkeypatch.setattr(Canaries, "provoke", lambda _: None)
+    monkeypatch.setattr(Canaries, "failure", lambda _: "")
+    monkeypatch.setattr(Canaries, "checked", True)
 
 
 @pytest.fixture
@@ -232,7 +234,7 @@ def no_guests(project: Path, tmp_path: Path, known_compiler: None, monkeypatch: 
     made = image.BuiltImage(Image("minimal", (), folder), "key", folder)
     monkeypatch.setattr(host, "project_folder", lambda: project)
     monkeypatch.setattr(image, "build_image", lambda *_: made)
-    monkeypatch.setattr(Lab, "boot_trouble", lambda _: "")
+    monkeypatch.setattr(Canaries, "boot_failure", lambda _: "")
 
 
 def small_disk_at(folder: Path, size: str) -> Iterator[Path]:

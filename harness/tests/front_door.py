@@ -12,7 +12,7 @@ from unittest import mock
 
 from harness.cli import main as cli
 from harness.core import host
-from harness.runner.lab import Lab
+from harness.runner.canaries import Canaries
 
 VARIABLE = "FAKE_PROJECT"
 
@@ -20,8 +20,8 @@ if __name__ == "__main__":
     with (
         mock.patch.object(host, "project_folder", return_value=Path(os.environ[VARIABLE])),
         # Saves the boot of the canary guest.
-        mock.patch.object(Lab, "provoke_canaries"),
-        mock.patch.object(Lab, "canary_trouble", return_value=""),
-        mock.patch.object(Lab, "canaries_asked", True),
+        mock.patch.object(Canaries, "provoke"),
+        mock.patch.object(Canaries, "failure", return_value=""),
+        mock.patch.object(Canaries, "checked", True),
     ):
         cli.main()

@@ -24,7 +24,7 @@ from harness.catalog import spec
 from harness.core import host
 from harness.core.cache import DIGESTS, Cache
 from harness.kbuild.build import build_kernel
-from harness.runner.lab import SO_FAR
+from harness.runner.case import SO_FAR
 from harness.tests import front_door
 from harness.tests.conftest import Ground
 from harness.tests.fake_project import FIX, KERNEL, kernel_facts
@@ -159,7 +159,7 @@ class TestEdits:
     def test_the_first_result_ends_the_time_and_not_the_command(
         self, run_bench: Callable[..., Ended], here: Path, monkeypatch: pytest.MonkeyPatch, fake_program: FakeProgram
     ) -> None:
-        program = fake_program("typed", 'echo "a case: pass so far, looking for leaks"; sleep 2; echo pass')
+        program = fake_program("typed", f'echo "a case: pass {SO_FAR}"; sleep 2; echo pass')
         monkeypatch.setattr(bench, "HARNESS", (str(program),))
         ended = run_bench("edit_to_first_result", "edit_to_verdict", "--repeat", "1")
         assert ended.status == 0, ended.errors

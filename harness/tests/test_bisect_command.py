@@ -18,7 +18,7 @@ from harness.cli import bisect as bisect_cli
 from harness.core.errors import LabError
 from harness.core.model import KernelSource, Outcome, Result, SourceKind
 from harness.kbuild import build, commits
-from harness.runner.lab import Lab
+from harness.runner.canaries import Canaries
 from harness.runner.pytest_plugin import LabSession
 from harness.tests import fake_kernel_tree, kernel_history
 from harness.tests.fake_project import FIX, KERNEL, TITLE
@@ -221,7 +221,7 @@ class TestBisect:
     def test_a_commit_that_does_not_boot_is_skipped(
         self, bisect: Any, monkeypatch: pytest.MonkeyPatch, history: Writer
     ) -> None:
-        monkeypatch.setattr(Lab, "boot_trouble", lambda _: "kernel BUG in start_kernel")
+        monkeypatch.setattr(Canaries, "boot_failure", lambda _: "kernel BUG in start_kernel")
         status, _, errors = bisect()
         assert status == 2
         assert "cannot be tested: kernel BUG in start_kernel" in errors

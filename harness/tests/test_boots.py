@@ -19,7 +19,8 @@ import pytest
 
 from harness.catalog import spec
 from harness.core.model import Presence
-from harness.runner.lab import Lab, Settings
+from harness.runner.lab import Lab
+from harness.runner.settings import Settings
 from harness.tests.boots import (
     CHECKOUT,
     ENVIRONMENT,

@@ -21,7 +21,9 @@ import psutil
 import pytest
 
 from harness.core.model import Job
-from harness.runner.lab import Lab, Settings, run_job
+from harness.runner.case import run_job
+from harness.runner.lab import Lab
+from harness.runner.settings import Settings
 from harness.tests.boots import (
     CHECKOUT,
     ENVIRONMENT,
@@ -73,7 +75,7 @@ def test_a_fault_has_its_outcome_and_the_next_guest_is_well(lab: Lab, fault: Fau
     assert not fault.trouble(result)
     names = {file.name for file in tmp_path.iterdir()}
     assert {"console.log", "findings.json", "qemu.command", "result.json"} <= names
-    with lab.guest(tmp_path / "next") as guest:
+    with lab.guests.one(tmp_path / "next") as guest:
         assert guest.run("echo well") == "well\n"
 
 

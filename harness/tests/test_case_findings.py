@@ -9,7 +9,9 @@ import pytest
 
 from harness.catalog import spec
 from harness.core.model import Finding, FindingKind, Job, Outcome, Result
-from harness.runner.lab import CaseRun, Lab, Settings, run_job
+from harness.runner.case import CaseRun, run_job
+from harness.runner.lab import Lab
+from harness.runner.settings import Settings
 from harness.tests.fake_project import KERNEL
 from harness.tests.test_source_lines import COUNTER_C, DWARF, compile_module, frames_behind_calls
 

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-2.0-only
-"""From trouble and findings to an outcome."""
+"""From an error and findings to an outcome."""
 
 from __future__ import annotations
 
@@ -13,9 +13,9 @@ from harness.core.model import Finding, FindingKind, Frame, Outcome
 from harness.runner.judge import (
     CaseSkipped,
     SessionVoid,
-    can_still_be_asked,
     decide,
     names,
+    still_answers,
     write_evidence,
     write_findings,
 )
@@ -31,7 +31,7 @@ IGNORED = finding("boring", FindingKind.OTHER, suppressed=True)
 
 
 @pytest.mark.parametrize(
-    ("trouble", "findings", "status", "outcome", "message"),
+    ("error", "findings", "status", "outcome", "message"),
     [
         (None, [], None, Outcome.PASS, ""),
         (None, [IGNORED], None, Outcome.PASS, ""),
@@ -57,10 +57,10 @@ IGNORED = finding("boring", FindingKind.OTHER, suppressed=True)
         (GuestStopped("QEMU ended", None), [KASAN], -9, Outcome.CRASH, KASAN.title),
     ],
 )
-def test_the_outcome_follows_from_trouble_and_findings(
-    trouble: BaseException | None, findings: list[Finding], status: int | None, outcome: Outcome, message: str
+def test_the_outcome_follows_from_the_error_and_the_findings(
+    error: BaseException | None, findings: list[Finding], status: int | None, outcome: Outcome, message: str
 ) -> None:
-    assert decide(trouble, findings, status) == (outcome, message)
+    assert decide(error, findings, status) == (outcome, message)
 
 
 @pytest.mark.parametrize(
@@ -79,7 +79,7 @@ def test_a_guest_that_vanished_is_judged_by_how_qemu_ended(status: int, outcome:
 
 
 @pytest.mark.parametrize(
-    ("trouble", "can"),
+    ("error", "answers"),
     [
         (None, True),
         (AssertionError(), True),
@@ -89,8 +89,8 @@ def test_a_guest_that_vanished_is_judged_by_how_qemu_ended(status: int, outcome:
         (LabError("broke"), False),
     ],
 )
-def test_only_a_guest_that_works_is_asked_for_leaks(trouble: BaseException | None, can: bool) -> None:
-    assert can_still_be_asked(trouble) is can
+def test_only_a_guest_that_works_is_asked_for_leaks(error: BaseException | None, answers: bool) -> None:
+    assert still_answers(error) is answers
 
 
 class TestNames:

@@ -18,10 +18,12 @@ from harness.core.cache import DIGESTS
 from harness.core.errors import LabError, UserError
 from harness.core.model import Job, Outcome, Result, Stage
 from harness.kbuild import build
-from harness.runner import judge
-from harness.runner import lab as labs
+from harness.runner import case, judge
+from harness.runner.case import case_folder, run_job
+from harness.runner.guests import trial_boot
 from harness.runner.judge import CaseSkipped
-from harness.runner.lab import Lab, Settings, case_folder, run_job
+from harness.runner.lab import Lab
+from harness.runner.settings import Settings
 from harness.tests.conftest import Ground
 from harness.tests.fake_project import FIX, KERNEL
 from harness.tests.fake_qemu import (
@@ -137,13 +139,13 @@ class TestOutcomes:
 
     @pytest.mark.parametrize(
         ("workload", "told"),
-        [("workload", "pass so far, looking for leaks"), ("wrong", "fail so far, looking for leaks: ")],
+        [("workload", "pass so far, scanning for leaks"), ("wrong", "fail so far, scanning for leaks: ")],
     )
     def test_what_is_known_before_leaks_are_looked_for_is_told(
         self, run: RunWorkload, qemu: FakeQemu, monkeypatch: pytest.MonkeyPatch, workload: str, told: str
     ) -> None:
         said: list[str] = []
-        monkeypatch.setattr(labs, "say", said.append)
+        monkeypatch.setattr(case, "say", said.append)
         qemu.play(Boot(leaks=LEAK, replies=(Reply("^wrong$", status=1),)))
         assert run(workload).outcome is Outcome.LEAK
         assert [line for line in said if line.startswith(f"{JOB.case}: {told}")]
@@ -182,7 +184,7 @@ class TestOutcomes:
             monkeypatch.setattr(paramiko.Transport, "open_session", mock.Mock(side_effect=never))
             booted.run("workload", timeout=0)
 
-        monkeypatch.setattr(judge, "_QUESTION_SECONDS", 0.05)
+        monkeypatch.setattr(judge, "_SYSRQ_SECONDS", 0.05)
         monkeypatch.setattr(guests, "_STOPPING_SECONDS", 0.05)
         result = run(work)
         assert (result.outcome, result.message) == (Outcome.HANG, "'workload' did not end within 0 s")
@@ -363,7 +365,7 @@ class TestEvidence:
 
 class TestCanaries:
     def test_canaries_that_are_seen_are_looked_for_once_a_session(self, lab: Lab, qemu: FakeQemu) -> None:
-        assert [lab.canary_trouble(), lab.canary_trouble()] == ["", ""]
+        assert [lab.canaries.failure(), lab.canaries.failure()] == ["", ""]
         assert lab.session().canaries_seen is True
         assert len(qemu.pids()) == 1
 
@@ -403,7 +405,7 @@ class TestCanaries:
         assert "the session is void" in result.message
 
     def test_a_session_that_ends_without_asking_leaves_no_guest(self, lab: Lab, qemu: FakeQemu) -> None:
-        lab.provoke_canaries()
+        lab.canaries.provoke()
         lab.close()
         assert holds(lambda: not is_running(qemu.pids()[0]))
 
@@ -413,14 +415,14 @@ class TestCanaries:
         settings = Settings(ground.project, ground.cache, kernel=KERNEL, cold=True, kmemleak=False)
         qemu.play(Boot(replies=(Reply("lab_canary/leak|scan", then=Then.PANIC),)))
         with Lab(settings, _folder(tmp_path / "other")) as lab:
-            assert lab.canary_trouble() == ""
+            assert lab.canaries.failure() == ""
 
     def test_a_kernel_with_lockdep_has_a_canary_more(
         self, lab: Lab, qemu: FakeQemu, monkeypatch: pytest.MonkeyPatch
     ) -> None:
         config = {**lab.built.config(), "CONFIG_PROVE_LOCKING": "y"}
         monkeypatch.setattr(build.BuiltKernel, "config", lambda _: config)
-        assert lab.canary_trouble() == "canary not seen: lab_canary_lock_order"
+        assert lab.canaries.failure() == "canary not seen: lab_canary_lock_order"
 
     def test_a_canary_guest_that_dies_voids_every_result(self, lab: Lab, qemu: FakeQemu) -> None:
         qemu.play(Boot(replies=(Reply("lab_canary/leak", then=Then.RESET),)))
@@ -433,7 +435,7 @@ class TestCanaries:
     ) -> None:
         monkeypatch.setattr(bringup, "_BOOT_SECONDS", 0.1)
         qemu.play(Boot(Start.SILENT), Boot())
-        assert lab.canary_trouble() == ""
+        assert lab.canaries.failure() == ""
 
 
 class TestGuest:
@@ -479,12 +481,12 @@ class TestGuest:
 
 class TestPreparation:
     def test_a_saved_machine_is_not_restored_with_another_image_of_the_same_recipe(self, lab: Lab) -> None:
-        before = lab.recipe().key()
+        before = lab.guests.recipe().key()
         digests = lab.image.folder / DIGESTS
         kept = digests.read_text()
         try:
             digests.write_text(json.dumps({**json.loads(kept), "root.ext4": "another"}))
-            assert lab.recipe().key() != before
+            assert lab.guests.recipe().key() != before
         finally:
             digests.write_text(kept)
 
@@ -507,20 +509,31 @@ class TestPreparation:
         fragment.write_text(fragment.read_text().replace("CONFIG_EXT4_FS=y\n", ""))
         lab = Lab(Settings(project, tmp_path / "cache", kernel=KERNEL), tmp_path)
         with pytest.raises(UserError, match="kernel fake cannot be a guest"):
-            lab.shape()
+            lab.guests.shape()
 
-    def test_an_accelerator_with_which_a_guest_wedges_is_told(
-        self, lab: Lab, qemu: FakeQemu, monkeypatch: pytest.MonkeyPatch
+    @pytest.fixture
+    def trial(self, lab: Lab, tmp_path: Path) -> Callable[[], str]:
+        """Tries whether a guest boots and works."""
+        recipe = lab.guests.recipe(shape=lab.guests.shape(Accelerator.KVM))
+        return lambda: trial_boot(recipe, lab.cache, tmp_path / "trial")
+
+    def test_an_accelerator_with_which_a_guest_works_has_no_failure(self, trial: Callable[[], str]) -> None:
+        assert trial() == ""
+
+    def test_an_accelerator_with_which_a_guest_wedges_fails_with_the_reason(
+        self, trial: Callable[[], str], monkeypatch: pytest.MonkeyPatch
     ) -> None:
         monkeypatch.setattr(Guest, "run", mock.Mock(side_effect=guests.CommandOverdue("it did not end")))
-        assert lab._boots(Accelerator.KVM) == "it did not end"
+        assert trial() == "it did not end"
 
-    def test_an_accelerator_with_which_nothing_boots_is_told_with_the_reason(self, lab: Lab, qemu: FakeQemu) -> None:
+    def test_an_accelerator_with_which_nothing_boots_fails_with_the_reason(
+        self, trial: Callable[[], str], qemu: FakeQemu
+    ) -> None:
         qemu.play(Boot(Start.REFUSED))
-        assert "failed to initialize kvm" in lab._boots(Accelerator.KVM)
+        assert "failed to initialize kvm" in trial()
 
-    def test_an_accelerator_with_which_a_guest_boots_but_does_not_work_is_told(
-        self, lab: Lab, qemu: FakeQemu
+    def test_an_accelerator_with_which_a_guest_boots_but_does_not_work_fails(
+        self, trial: Callable[[], str], qemu: FakeQemu
     ) -> None:
         qemu.play(Boot(replies=(Reply("taskset", then=Then.KILLED),)))
-        assert lab._boots(Accelerator.KVM)
+        assert trial()

@@ -23,7 +23,8 @@ from harness.kbuild.modules import (
     build_lab_modules,
     build_modules_under_test,
 )
-from harness.runner.lab import Lab, Settings
+from harness.runner.lab import Lab
+from harness.runner.settings import Settings
 from harness.tests.conftest import Ground
 from harness.tests.fake_kernel_tree import RELEASE, edit
 from harness.tests.fake_project import FIX, KERNEL

@@ -13,7 +13,8 @@ from pathlib import Path
 import pytest
 
 from harness.core.cache import DIGESTS, discard
-from harness.runner.lab import Lab, Settings
+from harness.runner.lab import Lab
+from harness.runner.settings import Settings
 from harness.tests.conftest import Ground
 from harness.tests.fake_project import KERNEL
 from harness.tests.fake_qemu import BOOT_LOG, STATE, WAITING, Boot, FakeQemu
@@ -28,7 +29,7 @@ from harness.vm.pool import GuestPool, ReadyGuest, Start
 def lab(ground: Ground, tmp_path: Path, qemu: FakeQemu) -> Iterator[Lab]:
     """A lab whose saved machines are its own."""
     with Lab(Settings(ground.project, ground.cache, kernel=KERNEL), tmp_path) as lab:
-        entry = f"saved/{lab.recipe().key()}"
+        entry = f"saved/{lab.guests.recipe().key()}"
         shutil.copytree(ground.cache / entry, tmp_path / "cache" / entry, ignore=shutil.ignore_patterns("restored"))
         yield lab
 
@@ -36,7 +37,7 @@ def lab(ground: Ground, tmp_path: Path, qemu: FakeQemu) -> Iterator[Lab]:
 @pytest.fixture
 def maker(lab: Lab, tmp_path: Path) -> GuestMaker:
     """Brings guests up with saved machines of its own."""
-    return GuestMaker(lab.recipe(), type(lab.cache)(tmp_path / "cache"))
+    return GuestMaker(lab.guests.recipe(), type(lab.cache)(tmp_path / "cache"))
 
 
 @pytest.fixture
