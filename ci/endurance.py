@@ -1,8 +1,8 @@
 # SPDX-License-Identifier: GPL-2.0-only
 """Long rows of guests: cold boots, restores, and test cases with faults mixed in. Started by ci/endurance.
 
-Each part ends 0 only if nothing went wrong: no guest that failed to come up, no wrong outcome, and nothing that grew
-in this process. Figures go to a JSON file after every guest, so that a row that is ended early leaves what it has.
+Each part exits with 0 only if each guest came up, each outcome was the right one, and this process has not grown.
+The figures are written to a JSON file after each guest, so that a row that is interrupted leaves what it has.
 """
 
 from __future__ import annotations
@@ -41,7 +41,7 @@ from harness.vm.guest import Guest
 
 #: Of all guests. The others show that the one before left nothing behind.
 _SHARE_OF_FAULTS = 0.5
-#: What a guest is for, and what does it and says what went wrong.
+#: What a guest is for, and what does it and returns what failed.
 Piece = tuple[str, Callable[[], str]]
 
 
@@ -53,7 +53,7 @@ class Row:
         name: what is done.
         wanted: how many guests.
         file: where the figures go.
-        troubles: one sentence for each guest that went wrong.
+        failures: one sentence for each guest that failed.
         seconds: how long each guest took.
         kinds: how often each kind of work was done.
         footprints: of this process, after each guest.
@@ -62,24 +62,24 @@ class Row:
     name: str
     wanted: int
     file: Path
-    troubles: list[str] = dataclasses.field(default_factory=list)
+    failures: list[str] = dataclasses.field(default_factory=list)
     seconds: list[float] = dataclasses.field(default_factory=list)
     kinds: Counter[str] = dataclasses.field(default_factory=Counter)
     footprints: list[Footprint] = dataclasses.field(default_factory=list)
 
     def add(self, kind: str, work: Callable[[], str]) -> None:
-        """Do one guest's work, which says what went wrong, and note how it went."""
+        """Do one guest's work, which returns what failed, and record it."""
         started = time.monotonic()
-        trouble = work()
+        failure = work()
         self.seconds.append(time.monotonic() - started)
         self.kinds[kind] += 1
-        if trouble:
-            self.troubles.append(f"guest {len(self.seconds)}: {trouble}")
-            say(f"{self.name}: {self.troubles[-1]}")
+        if failure:
+            self.failures.append(f"guest {len(self.seconds)}: {failure}")
+            say(f"{self.name}: {self.failures[-1]}")
         self.footprints.append(_footprint())
         write_atomically(self.file, json.dumps(self.record(), indent=1) + "\n")
         if len(self.seconds) % 25 == 0:
-            say(f"{self.name}: {len(self.seconds)} of {self.wanted}, {len(self.troubles)} went wrong")
+            say(f"{self.name}: {len(self.seconds)} of {self.wanted}, {len(self.failures)} failed")
 
     def record(self) -> dict[str, Any]:
         """The figures so far."""
@@ -87,7 +87,7 @@ class Row:
             "part": self.name,
             "wanted": self.wanted,
             "done": len(self.seconds),
-            "troubles": self.troubles,
+            "failures": self.failures,
             "seconds": dataclasses.asdict(Spread.of(self.seconds)),
             "kinds": dict(sorted(self.kinds.items())),
             "grown": growth(self.footprints),
@@ -96,9 +96,9 @@ class Row:
         }
 
     @property
-    def is_well(self) -> bool:
-        """Whether all guests came and went as they should, and left nothing."""
-        return len(self.seconds) == self.wanted and not self.troubles and not growth(self.footprints)
+    def succeeded(self) -> bool:
+        """Whether no guest failed and this process has not grown."""
+        return len(self.seconds) == self.wanted and not self.failures and not growth(self.footprints)
 
 
 def _footprint() -> Footprint:
@@ -113,7 +113,7 @@ def _footprint() -> Footprint:
 
 
 def _comes_up(bring_up: Callable[[Path], contextlib.AbstractContextManager[Guest]], folder: Path) -> str:
-    """Bring one guest up; says what went wrong, and keeps the evidence then."""
+    """Bring one guest up and return what failed; the evidence is kept then."""
     folder.mkdir()
     try:
         with bring_up(folder) as guest:
@@ -138,7 +138,7 @@ def _restores(lab: Lab, _row: list[Fault]) -> Generator[Piece, None, None]:
 
 
 def _faults(lab: Lab, row: list[Fault]) -> Generator[Piece, None, None]:
-    # Looking for leaks takes ten seconds, and only one of the faults has any.
+    # A scan for leaks takes ten seconds, and only one of the faults leaks.
     with Lab(dataclasses.replace(lab.settings, kmemleak=True), lab.folder, lab.prepared()) as scanning:
         for number, fault in enumerate(row):
             fit = scanning if fault.outcome is Outcome.LEAK else lab
@@ -146,11 +146,11 @@ def _faults(lab: Lab, row: list[Fault]) -> Generator[Piece, None, None]:
 
 
 def _meets(fault: Fault, lab: Lab, folder: Path) -> str:
-    """Run a test case that meets a fault; says what went wrong, and keeps the evidence then."""
+    """Run a test case that meets a fault and return what failed; the evidence is kept then."""
     folder.mkdir()
     result = run_job(lab, Job(fault.name, lab.settings.kernel), folder, fault.workload)
-    if trouble := fault.trouble(result):
-        return f"{trouble} ({folder})"
+    if mismatch := fault.mismatch(result):
+        return f"{mismatch} ({folder})"
     if result.boot_attempts != 1:
         return f"{fault.name}: the guest came up at attempt {result.boot_attempts} ({folder})"
     shutil.rmtree(folder)
@@ -171,11 +171,11 @@ def _interrupted(_signal: int, _frame: object) -> None:
 def main(
     part: Annotated[str, typer.Argument(help="boots, restores or faults.")],
     guests: Annotated[int, typer.Option("--guests", min=1, help="How many.")] = 500,
-    seed: Annotated[int, typer.Option("--seed", help="What the order of faults starts from.")] = 1,
+    seed: Annotated[int, typer.Option("--seed", help="Seed of the order of faults.")] = 1,
     kernel: Annotated[str, typer.Option("--kernel", help="A name in kernels/.")] = Settings(Path(), Path()).kernel,
-    json_: Annotated[Path, typer.Option("--json", help="Where the figures go.")] = Path("endurance.json"),
+    json_: Annotated[Path, typer.Option("--json", help="The file for the figures.")] = Path("endurance.json"),
 ) -> None:
-    """Bring up guests one after another and see whether the lab survives: 0 it does, 1 it does not."""
+    """Bring up guests one after another. Exit code 0: no guest failed; 1: one did, or this process has grown."""
     if part not in _PARTS:
         say(f"error: there is no part {part!r}; choose one of {', '.join(_PARTS)}")
         raise typer.Exit(2)
@@ -185,7 +185,7 @@ def main(
     faults = faults_in_order(others, guests, seed, ordinary, _SHARE_OF_FAULTS)
     settings = Settings(host.project_folder(), host.cache_folder(), kernel, kmemleak=False)
     with tempfile.TemporaryDirectory(prefix="endurance-") as folder, Lab(settings, Path(folder) / "run") as lab:
-        # A folder of its own, in which every entry that stays is one that was forgotten.
+        # A folder of its own: each entry that is left in it was forgotten.
         tempfile.tempdir = str(Path(folder) / "temporary")
         Path(tempfile.tempdir).mkdir()
         lab.folder.mkdir()
@@ -196,12 +196,12 @@ def main(
         with contextlib.closing(_PARTS[part](lab, faults)) as pieces:
             for kind, work in itertools.islice(pieces, guests):
                 row.add(kind, work)
-        if row.troubles:
+        if row.failures:
             kept = json_.with_suffix(".evidence")
             shutil.copytree(lab.folder, kept, dirs_exist_ok=True)
             say(f"evidence: {kept}")
     print(json.dumps(row.record(), indent=1))
-    raise typer.Exit(0 if row.is_well else 1)
+    raise typer.Exit(0 if row.succeeded else 1)
 
 
 if __name__ == "__main__":

@@ -1,10 +1,10 @@
 # SPDX-License-Identifier: GPL-2.0-only
-"""The cache folder: entries made once, named by the content they are made of.
+"""The cache folder: entries made once, named by the content they are made from.
 
-An entry is a folder that appears under its final name only when it is complete: it is made
-beside it and renamed. Two processes that want the same entry wait for one of them. Whether its files
-(not those of its subfolders) are still what was made is looked at once in each process; an entry that was
-damaged is made again.
+An entry is a folder that appears under its final name only when it is complete: it is made under another
+name and then renamed. Where two processes want the same entry, one makes it and the other waits. Each process
+checks once whether an entry's files (not those of its subfolders) are still as they were made; a damaged
+entry is made again.
 """
 
 from __future__ import annotations
@@ -22,14 +22,14 @@ import filelock
 from harness.core.files import disk_error
 from harness.core.progress import say
 
-#: In each entry: the digests of its files, by name.
+#: A file in each entry: the digests of the entry's files, by name.
 DIGESTS = "digests.json"
-#: Files are looked at in pieces of so many bytes.
+#: Files are read in blocks of so many bytes.
 _BLOCK = 1 << 16
 
 
 def content_key(parts: Iterable[str | bytes]) -> str:
-    """A short name for some content: 16 hexadecimal digits of its SHA-256."""
+    """A short name for some content: the first 16 hexadecimal digits of its SHA-256."""
     digest = hashlib.sha256()
     for part in parts:
         data = part.encode() if isinstance(part, str) else part
@@ -47,7 +47,7 @@ def file_digest(file: Path) -> str:
 def sparse_digest(file: Path) -> str:
     """SHA-256 over a file's size and its blocks that are not all zero, in hexadecimal.
 
-    Holes are not read. What is a hole may change with time (a file system allocates blocks late), contents do not.
+    Holes are not read. Where holes are may change with time (filesystems allocate blocks late), the contents do not.
     """
     digest = hashlib.sha256(str(file.stat().st_size).encode())
     zeros = bytes(_BLOCK)
@@ -73,7 +73,7 @@ def _blocks_with_data(descriptor: int) -> Iterator[int]:
 
 
 def digests_of(entry: Path) -> str:
-    """What tells an entry from another one that was made of the same; empty where an early version made it."""
+    """What distinguishes an entry from another one made from the same content; empty for one of an early version."""
     file = entry / DIGESTS
     return file.read_text() if file.exists() else ""
 
@@ -91,7 +91,7 @@ class Cache:
     """A cache folder.
 
     Args:
-        folder: made when the first entry is.
+        folder: made together with its first entry.
     """
 
     def __init__(self, folder: Path) -> None:
@@ -99,20 +99,20 @@ class Cache:
         self._intact: set[Path] = set()
 
     def lock(self, name: str) -> filelock.BaseFileLock:
-        """A lock that other processes with the same cache folder honour; freed when its holder dies."""
+        """A lock among all processes with the same cache folder; released when its holder dies."""
         locks = self.folder / "locks"
         locks.mkdir(parents=True, exist_ok=True)
         return filelock.FileLock(locks / f"{name.replace('/', '-')}.lock")
 
     def entry(self, name: str, make: Callable[[Path], None]) -> Path:
-        """The folder of an entry, made first where it does not exist.
+        """The folder of an entry, which is made where it does not exist.
 
         Args:
             name: relative path of the entry, such as ``kernels/0123456789abcdef``.
             make: fills the empty folder it is given; the entry exists only if it returns.
 
         Raises:
-            LabError: the host's disk is full or the folder cannot be written.
+            LabError: the disk is full, or the folder cannot be written to.
         """
         final = self.folder / name
         if self._is_intact(final):
@@ -123,7 +123,7 @@ class Cache:
                 if self._is_intact(final):
                     return final
                 if final.is_dir():
-                    say(f"{_damaged_file(final)} in the cache is damaged: {name} is made again")
+                    say(f"{_damaged_file(final)} in the cache is damaged: making {name} again")
                     discard(final)
                 shutil.rmtree(partial, ignore_errors=True)
                 partial.mkdir(parents=True)
@@ -140,7 +140,7 @@ class Cache:
         return final
 
     def _is_intact(self, entry: Path) -> bool:
-        """Whether an entry exists with the contents it was made with; its files are read once by each process."""
+        """Whether an entry exists and is as it was made; each process reads its files once."""
         if not entry.is_dir():
             return False
         if entry not in self._intact and not _damaged_file(entry):
@@ -153,12 +153,12 @@ class Cache:
             lock.acquire(timeout=0)
             lock.release()
         except filelock.Timeout:
-            say(f"waiting for another process that makes {name}")
+            say(f"waiting for another process, which is making {name}")
         return lock
 
 
 def discard(entry: Path) -> None:
-    """Remove an entry that is of no use; whoever has its files open is not disturbed."""
+    """Remove an entry; whoever has its files open can still read them."""
     doomed = entry.with_name(f"{entry.name}.{os.getpid()}.doomed")
     with contextlib.suppress(OSError):
         entry.rename(doomed)
@@ -166,7 +166,7 @@ def discard(entry: Path) -> None:
 
 
 def _write_digests(entry: Path) -> None:
-    # A copy of an entry may have brought its digests with it, as a link to them.
+    # An entry that was copied from another one may have the other one's digests, as a hard link.
     (entry / DIGESTS).unlink(missing_ok=True)
     files = [file for file in sorted(entry.iterdir()) if file.is_file() and not file.is_symlink()]
     digests = {file.name: sparse_digest(file) for file in files}
@@ -174,15 +174,15 @@ def _write_digests(entry: Path) -> None:
 
 
 def _damaged_file(entry: Path) -> str:
-    """The name of a file that is not what it was when the entry was made; empty where all are."""
+    """The name of a file that has changed since the entry was made; empty where none has."""
     try:
         digests: dict[str, str] = json.loads((entry / DIGESTS).read_text())
     except FileNotFoundError:
-        # Made by a version of the harness that kept none.
+        # An early version of the harness made the entry, without digests.
         return ""
     except (OSError, ValueError):
         return DIGESTS
-    # Of itself a record says nothing, though one that an early version made of a copied entry tried to.
+    # An early version recorded the digests' own file, too, where the entry was a copy.
     digests.pop(DIGESTS, None)
     for name, digest in digests.items():
         try:

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-2.0-only
-"""Points in time by which something has to be done. One is made, and passed down."""
+"""Points in time by which something has to be done. One is made, and passed to everything that waits."""
 
 from __future__ import annotations
 

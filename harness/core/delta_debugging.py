@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-2.0-only
-"""A smallest part of some things that still does what all of them do: delta debugging. Pure.
+"""Delta debugging: the smallest part of a list that still shows what the whole list shows. Pure.
 
 A. Zeller, R. Hildebrandt: Simplifying and Isolating Failure-Inducing Input, IEEE Transactions on Software
 Engineering 28(2), 2002.
@@ -11,21 +11,21 @@ import itertools
 from collections.abc import Callable, Sequence
 from typing import TypeVar
 
-Thing = TypeVar("Thing")
+Item = TypeVar("Item")
 
 
-def least(things: Sequence[Thing], shows: Callable[[Sequence[Thing]], bool]) -> tuple[Thing, ...]:
-    """A smallest part of some things that still shows it: without any one of them it does not.
+def least(items: Sequence[Item], shows: Callable[[Sequence[Item]], bool]) -> tuple[Item, ...]:
+    """A smallest part of a list that still shows it: without any one of its items it does not.
 
     Args:
-        things: all of them together show it, none of them does not; no two are equal.
-        shows: whether some of them, in their order, show it.
+        items: no two are equal. All of them together show it, an empty list does not.
+        shows: whether some of the items, in their order, show it.
     """
-    chosen, parts = list(things), 2
+    chosen, parts = list(items), 2
     while len(chosen) > 1:
         chunks = _chunks(chosen, parts)
-        rests = [[thing for thing in chosen if thing not in chunk] for chunk in chunks]
-        # With two parts the rests are the parts.
+        rests = [[item for item in chosen if item not in chunk] for chunk in chunks]
+        # With two parts the rests are the parts again.
         smaller = next((part for part in (*chunks, *(rests if parts > 2 else [])) if shows(part)), None)
         if smaller is None and parts >= len(chosen):
             break
@@ -37,6 +37,6 @@ def least(things: Sequence[Thing], shows: Callable[[Sequence[Thing]], bool]) -> 
     return tuple(chosen)
 
 
-def _chunks(things: Sequence[Thing], parts: int) -> list[list[Thing]]:
-    bounds = [len(things) * number // parts for number in range(parts + 1)]
-    return [list(things[start:end]) for start, end in itertools.pairwise(bounds)]
+def _chunks(items: Sequence[Item], parts: int) -> list[list[Item]]:
+    bounds = [len(items) * number // parts for number in range(parts + 1)]
+    return [list(items[start:end]) for start, end in itertools.pairwise(bounds)]

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-2.0-only
-"""The two kinds of trouble that are not a verdict about a kernel.
+"""The errors that say nothing about the kernel under test: of the user, and of the lab.
 
 A kernel that crashes is a :class:`harness.core.model.Result`, never an exception.
 """
@@ -8,7 +8,7 @@ from __future__ import annotations
 
 
 class HarnessError(Exception):
-    """Something that stops a command.
+    """An error that stops a command.
 
     Args:
         message: one sentence that names the file or option and the cause.
@@ -23,7 +23,7 @@ class HarnessError(Exception):
         self.next_step = next_step
 
     def __reduce__(self) -> tuple[type[HarnessError], tuple[str, str]]:
-        # Exceptions cross from worker processes.
+        # Worker processes hand exceptions over.
         return type(self), (self.message, self.next_step)
 
     def __str__(self) -> str:
@@ -37,14 +37,14 @@ class UserError(HarnessError):
 
 
 class LabError(HarnessError):
-    """The lab itself broke: a tool, the host, or a guest that never came up."""
+    """The lab itself failed: a tool, the host, or a guest that never came up."""
 
     exit_code = 3
 
 
 class CompileError(LabError):
-    """A kernel or its modules do not compile: where commits are tried, a property of the commit."""
+    """A kernel or its modules do not compile. A bisection skips the commit."""
 
 
 class UnsuitableTree(UserError):
-    """A source tree that the kernel's description does not fit: options or folders of it do not exist there."""
+    """A source tree lacks options or folders that the kernel's description names. A bisection skips the commit."""

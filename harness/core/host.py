@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-2.0-only
-"""What the lab needs from the host: programs, the packages they come from, folders."""
+"""What the lab needs of the host: programs, the packages they come from, folders."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ import platformdirs
 
 from harness.core.errors import UserError
 
-#: Folders that hold administration programs; not in every user's PATH.
+#: Folders of administration programs, which are not in every user's PATH.
 _ADMINISTRATION_FOLDERS = ("/usr/local/sbin", "/usr/sbin", "/sbin")
 
 
@@ -23,7 +23,7 @@ class Tool:
     Attributes:
         program: its name.
         package: the Debian package that has it.
-        purpose: what the lab uses it for.
+        purpose: what the lab needs it for.
     """
 
     program: str
@@ -51,7 +51,7 @@ TOOLS = (
     Tool("qemu-system-x86_64", "qemu-system-x86", "boots guests"),
 )
 
-#: Files that no program stands for: path, package, purpose.
+#: Files of packages that have no program in the list above: path, package, purpose.
 FILES = (
     ("/usr/include/libelf.h", "libelf-dev", "builds kernels (objtool)"),
     ("/usr/share/qemu/qboot.rom", "qemu-system-data", "firmware of QEMU's microvm machine"),
@@ -62,17 +62,17 @@ _PACKAGE_OF = {tool.program: tool.package for tool in TOOLS}
 
 
 def search_path() -> str:
-    """The PATH under which the lab looks for programs."""
+    """The PATH in which the lab finds programs."""
     return os.pathsep.join([os.environ.get("PATH", os.defpath), *_ADMINISTRATION_FOLDERS])
 
 
 def find_program(program: str) -> str | None:
-    """Where a program is, None where it is not installed."""
+    """The path of a program, None where it is not installed."""
     return shutil.which(program, path=search_path())
 
 
 def require_program(program: str) -> str:
-    """Where a program is.
+    """The path of a program.
 
     Raises:
         UserError: it is not installed; the message names its package.
@@ -84,17 +84,17 @@ def require_program(program: str) -> str:
 
 
 def cache_folder() -> Path:
-    """``HARNESS_CACHE``, by default the XDG cache folder's ``cachefiles-lab``."""
+    """The folder that ``HARNESS_CACHE`` names, by default ``cachefiles-lab`` in the XDG cache folder."""
     configured = os.environ.get("HARNESS_CACHE", "")
     folder = Path(configured) if configured else platformdirs.user_cache_path("cachefiles-lab")
     return folder.expanduser().absolute()
 
 
 def project_folder() -> Path:
-    """The checkout: ``HARNESS_PROJECT``, else the one this package lies in, else the current folder.
+    """The checkout: ``HARNESS_PROJECT``, else the one that has this package, else the current folder.
 
     Raises:
-        UserError: that is no checkout.
+        UserError: none of them is a checkout.
     """
     chosen = os.environ.get("HARNESS_PROJECT", "")
     candidates = [Path(chosen).absolute()] if chosen else [Path(__file__).resolve().parents[2], Path.cwd()]
@@ -108,5 +108,5 @@ def project_folder() -> Path:
 
 
 def processors() -> int:
-    """Processors this process may use."""
+    """How many processors this process may use."""
     return len(os.sched_getaffinity(0))

@@ -14,7 +14,7 @@ from pathlib import Path
 
 
 class Stage(enum.StrEnum):
-    """How far a job came."""
+    """How far a job got."""
 
     SOURCE = "source"
     BUILD = "build"
@@ -39,7 +39,7 @@ class Outcome(enum.StrEnum):
 
     @property
     def is_good(self) -> bool:
-        """Whether nothing is wrong, as far as was looked."""
+        """Whether nothing failed."""
         return self in (Outcome.PASS, Outcome.SKIP)
 
 
@@ -75,7 +75,6 @@ class FindingKind(enum.StrEnum):
     LIST_CORRUPTION = "list-corruption"
     PANIC = "panic"
     DEADLOCK = "deadlock"
-    OUT_OF_MEMORY = "out-of-memory"
     BOOT = "boot"
     OTHER = "other"
 
@@ -125,7 +124,7 @@ class Finding:
         count: how many equal records were grouped into this one (memory leaks).
         consequence: True for reports after the first in one log: usually its consequences.
         corrupted: cut off or mixed up: the title is not to be trusted.
-        suppressed: recognised and known to be uninteresting.
+        suppressed: known noise, which is shown and fails nothing.
         start, end: byte range in the log, end exclusive.
         text: the report as it stood in the log, cleaned of prefixes.
     """
@@ -172,7 +171,7 @@ class Suppression:
     kernel: str = ""
 
 
-#: Findings after which a guest cannot be trusted to do anything more.
+#: Findings after which a guest cannot be trusted any more.
 FATAL_KINDS = frozenset({FindingKind.PANIC, FindingKind.OOPS, FindingKind.BUG, FindingKind.LOCKUP, FindingKind.STALL})
 
 
@@ -186,13 +185,13 @@ class SourceKind(enum.StrEnum):
 
 @dataclass(frozen=True)
 class KernelSource:
-    """A place to take a kernel source from.
+    """Where a kernel's source comes from.
 
     Attributes:
-        kind: how to read ``where``.
+        kind: what ``where`` names.
         where: package name such as ``linux-source-6.1``, or the path of a tree.
         commit: for a commit, its name (or that of a git tree) in the repository of that tree.
-        package: the package whose kernel may serve where a tree or commit is equal to it; empty for none.
+        package: a package whose kernel is used where the tree or commit is equal to it; empty for none.
     """
 
     kind: SourceKind
@@ -203,13 +202,13 @@ class KernelSource:
 
 @dataclass(frozen=True)
 class Commit:
-    """What people call a commit by.
+    """A commit of the kernel.
 
     Attributes:
         name: its full object name.
         subject: the first line of its message.
         author: name and mail address.
-        date: day of the commit, as ``2026-01-31``.
+        date: its day, as ``2026-01-31``.
     """
 
     name: str
@@ -219,7 +218,7 @@ class Commit:
 
     @property
     def short(self) -> str:
-        """As kernel people write it: 12 digits."""
+        """Its name as kernel developers write it: 12 digits."""
         return self.name[:12]
 
 
@@ -264,9 +263,9 @@ class Image:
 
     Attributes:
         name: as in ``images/<name>.yaml``.
-        packages: Debian packages; their dependencies come along.
-        overlay: folder whose contents are laid over the root file system.
-        scratch_mib: size of the empty ext4 disk every guest gets, in MiB.
+        packages: Debian packages; their dependencies are installed, too.
+        overlay: folder that is copied over the root filesystem.
+        scratch_mib: size of the empty ext4 disk of each guest, in MiB.
     """
 
     name: str
@@ -390,17 +389,17 @@ class Fix:
 
 @dataclass(frozen=True)
 class Job:
-    """One thing to do: a test case on a kernel.
+    """One thing to run: a test case on a kernel.
 
     Attributes:
-        case: pytest node id relative to the project's root.
+        case: pytest node id relative to the checkout; for a sweep or a stress run the words after ``harness``.
         kernel: the kernel's name.
         reverted: names of the fixes that are reverted.
         applied: names of the fixes that are applied.
         image: the guest image's name.
-        shared_folder: the guest gets a folder of the host, of its own and empty, over 9P.
+        shared_folder: the guest gets an empty folder of the host for itself, over 9P.
         repetition: counted from 1.
-        seed: what the case's random choices start from.
+        seed: seed of the case's random choices.
     """
 
     case: str
@@ -426,13 +425,13 @@ class Result:
     Attributes:
         case, kernel, reverted, applied, variant, image, shared_folder, repetition, seed: as in the job.
         outcome: what became of it.
-        stage: the stage it reached; with another outcome than ``pass``, the one that decided it.
-        message: one sentence on why the outcome is what it is; empty for ``pass``.
+        stage: the stage it reached; where it failed, the stage in which it did.
+        message: one sentence that gives the reason for the outcome; empty for ``pass``.
         findings: what the kernel log (and kmemleak) said.
-        path_counters: what the test case counted to show that the path ran.
+        path_counters: what the test case counted to show that the bug's path ran.
         seconds: wall time of the whole job.
         durations: wall time of each stage in seconds.
-        evidence: folder with console, findings, QEMU command, kernel configuration.
+        evidence: folder with console log, findings, QEMU's command line, kernel configuration.
         repeat_command: the shell command that repeats the job.
         accelerator: ``kvm`` or ``tcg``.
         machine: QEMU machine type.
@@ -472,7 +471,7 @@ class Session:
         accelerator: ``kvm`` or ``tcg``; empty where nothing was booted.
         machine: QEMU machine type.
         kernel_release: ``uname -r`` of the (last) kernel under test.
-        canaries_seen: None where they were not asked for, False where one stayed unseen.
+        canaries_seen: False where one was not seen; None where that is not known.
         harness_version: version of this package.
         folder: the run's folder.
         started: seconds since 1970-01-01 00:00 UTC.
@@ -489,16 +488,16 @@ class Session:
 
 @dataclass(frozen=True)
 class Proof:
-    """A fix's test case with and without the fix, and what follows from the two.
+    """A fix's test case with and without the fix, and the verdict.
 
     Attributes:
         fix: folder name of the fix.
         commit: 12 digits of the upstream commit.
         kernel: the kernel's name.
-        verdict: what follows.
-        reason: one sentence on why.
+        verdict: what the results say about the fix.
+        reason: one sentence that gives the reason for the verdict.
         seen: title of the documented report, or message of the documented failure, that appeared
-            without the fix; empty where it did not.
+            without the fix; empty where neither did.
         with_fix, without_fix: the two results.
         seconds: wall time of both.
         known: the verdict that ``fix.yaml`` gives for this kernel.
@@ -519,5 +518,5 @@ class Proof:
 
     @property
     def as_known(self) -> bool:
-        """Whether the verdict is the one that ``fix.yaml`` gives; a better one is a surprise, too."""
+        """Whether the verdict is the one that ``fix.yaml`` gives; no other one will do, not even a better one."""
         return self.verdict is self.known

@@ -1,9 +1,9 @@
 # SPDX-License-Identifier: GPL-2.0-only
 """The only place that starts a host process.
 
-Every child is the leader of a process group of its own and asks the kernel to be signalled
-when the thread that started it ends (``PR_SET_PDEATHSIG``, prctl(2)): nothing is left behind
-after Ctrl-C, and nothing after ``kill -9`` of the harness either.
+Every child leads a process group of its own and asks the kernel for a signal when the thread that
+started it ends (``PR_SET_PDEATHSIG``, prctl(2)): nothing is left running after Ctrl-C, nor after
+``kill -9`` of the harness.
 """
 
 from __future__ import annotations
@@ -49,7 +49,7 @@ class Finished:
 
     @property
     def command(self) -> str:
-        """The command as one would type it."""
+        """The command line, quoted for the shell."""
         return shlex.join(self.argv)
 
 
@@ -66,13 +66,13 @@ def spawn(
     """Start a process that does not outlive the thread that starts it.
 
     Args:
-        argv: program and arguments; the program is looked up like the shell does.
+        argv: program and arguments; the program is found as a shell finds it.
         output: where standard output and error go.
         stdin: standard input.
         cwd: working directory.
-        env: environment variables on top of the harness's own.
-        death_signal: what the process gets when its starter dies.
-        pass_fds: file descriptors that it inherits, under the same numbers.
+        env: environment variables besides the harness's own.
+        death_signal: the signal that the process gets when its starter dies.
+        pass_fds: file descriptors that it inherits, with the same numbers.
 
     Raises:
         UserError: the program is not installed.
@@ -80,7 +80,7 @@ def spawn(
     program = host.require_program(argv[0])
     setpriv = host.require_program("setpriv")
     environment = {**os.environ, "PATH": host.search_path(), "LC_ALL": "C.UTF-8", **(env or {})}
-    # The starter may have died before the signal was asked for: look who the parent is afterwards.
+    # The starter may have died before the child asked for the signal: the child checks who its parent is.
     guard = ["sh", "-c", 'test "$PPID" -eq "$0" && exec "$@"', str(os.getpid())]
     return subprocess.Popen(
         [setpriv, "--pdeathsig", death_signal, "--", *guard, program, *argv[1:]],
@@ -95,10 +95,10 @@ def spawn(
 
 
 def end(process: subprocess.Popen[bytes]) -> None:
-    """End a process and its group: SIGTERM, and SIGKILL for what is left. Returns when it is reaped."""
+    """End a process and its group: SIGTERM, then SIGKILL for what is left. Returns when it is reaped."""
     with contextlib.suppress(ProcessLookupError):
         os.killpg(process.pid, signal.SIGTERM)
-        # Somebody may have stopped it; it takes the signal when it goes on.
+        # A stopped process gets the signal only when it continues.
         os.killpg(process.pid, signal.SIGCONT)
     with contextlib.suppress(subprocess.TimeoutExpired):
         process.wait(_GRACE)
@@ -120,15 +120,15 @@ def run(
 
     Args:
         argv: program and arguments.
-        deadline: when it is ended for taking too long.
-        log: file the whole output is appended to.
+        deadline: when it is ended because it takes too long.
+        log: file to which its whole output is appended.
         on_line: called with each line of output, for progress.
         cwd: working directory.
-        env: environment variables on top of the harness's own.
+        env: environment variables besides the harness's own.
 
     Raises:
         UserError: the program is not installed.
-        LabError: it ran past its deadline.
+        LabError: it did not end before its deadline.
     """
     started = time.monotonic()
     kept: deque[str] = deque(maxlen=_KEPT_LINES)
@@ -153,7 +153,7 @@ def run(
         returncode = process.wait()
         if overdue.is_set():
             raise LabError(
-                f"{argv[0]} was ended after {deadline.allowed:.0f} s without finishing",
+                f"{argv[0]} did not finish within {deadline.allowed:.0f} s and was ended",
                 f"run it by hand to see why: {shlex.join(argv)}",
             )
     return Finished(tuple(argv), returncode, "\n".join(kept), time.monotonic() - started)
@@ -169,7 +169,11 @@ def _lines(process: subprocess.Popen[bytes], sink: IO[bytes] | None) -> Iterator
 
 
 def check(finished: Finished, what: str) -> Finished:
-    """Pass a successful process through.
+    """Return the process if it succeeded.
+
+    Args:
+        finished: the process.
+        what: what it did, as the subject of a sentence.
 
     Raises:
         LabError: it failed; the message has its last lines.
@@ -177,4 +181,6 @@ def check(finished: Finished, what: str) -> Finished:
     if finished.returncode == 0:
         return finished
     tail = "\n".join(finished.output.splitlines()[-8:])
-    raise LabError(f"{what} failed with exit status {finished.returncode}:\n{tail}", f"to repeat: {finished.command}")
+    raise LabError(
+        f"{what} failed with exit status {finished.returncode}:\n{tail}", f"repeat it with: {finished.command}"
+    )

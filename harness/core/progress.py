@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: GPL-2.0-only
-"""Showing work in progress: a moving line on a terminal, plain lines elsewhere.
+"""Progress messages: a progress bar on a terminal, plain lines elsewhere.
 
-Everything goes to standard error; standard output belongs to results (:func:`results_console`).
+They go to standard error; standard output is for results (:func:`results_console`).
 """
 
 from __future__ import annotations
@@ -22,18 +22,24 @@ from rich.progress import (
     TimeElapsedColumn,
 )
 
-#: Seconds between two plain lines of the same activity.
+#: Seconds between two plain lines about the same activity.
 _PLAIN_INTERVAL = 15.0
 
-#: Columns of what goes to a file or a pipe.
+#: Columns of output to a file or a pipe.
 _PLAIN_WIDTH = 150
 
-#: Bound to the real standard error, so that pytest does not swallow it.
+#: Bound to the real standard error, so that pytest does not capture it.
 console = Console(file=sys.__stderr__, highlight=False)
 
 
 class Activity:
-    """One activity that is under way; told how far it is."""
+    """One activity under way.
+
+    Args:
+        title: what is being done.
+        total: how many steps are expected, 0 where unknown.
+        bar: shows it; None to print plain lines.
+    """
 
     def __init__(self, title: str, total: int, bar: Progress | None) -> None:
         self._title = title
@@ -44,7 +50,7 @@ class Activity:
         self._started = self._said = time.monotonic()
 
     def advance(self, steps: int = 1) -> None:
-        """Another ``steps`` of the activity's steps are done."""
+        """So many more steps are done."""
         self._done += steps
         total = max(self._total, self._done) if self._total else 0
         if self._bar is not None and self._task is not None:
@@ -57,7 +63,7 @@ class Activity:
 
 @contextmanager
 def activity(title: str, total: int = 0) -> Iterator[Activity]:
-    """Show an activity while the body runs, and how long it took when it ends well.
+    """Show an activity while the body runs, and how long it took when the body succeeds.
 
     Args:
         title: what is being done, such as ``building kernel debian-6.1``.
@@ -81,12 +87,12 @@ def activity(title: str, total: int = 0) -> Iterator[Activity]:
 
 
 def say(text: str) -> None:
-    """Print one line about what is going on."""
+    """Print one line."""
     console.print(text, markup=False, soft_wrap=True)
 
 
 class Captured:
-    """Keeps what would be printed, so that another process can print it when its turn has come."""
+    """Keeps what would be printed, so that another process can print it when it is this one's turn."""
 
     def __init__(self) -> None:
         global console  # noqa: PLW0603 (there is one standard error)
@@ -102,6 +108,6 @@ class Captured:
 
 
 def results_console() -> Console:
-    """Standard output; wide enough for tables where it is no terminal that knows its width."""
+    """Standard output; wide enough for tables where it is not a terminal."""
     console = Console(highlight=False)
     return console if console.is_terminal else Console(highlight=False, width=_PLAIN_WIDTH)

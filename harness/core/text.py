@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-2.0-only
-"""Text of unknown origin, made harmless."""
+"""Making text harmless that a guest or a kernel has printed."""
 
 from __future__ import annotations
 
@@ -10,5 +10,5 @@ _CONTROL = re.compile(r"[\x00-\x08\x0b-\x1f\x7f-\x9f\ud800-\udfff\ufffe\uffff]")
 
 
 def without_control_characters(text: str) -> str:
-    """Text that cannot steer a terminal and may stand in XML."""
+    """The text with ``?`` for each character that could control a terminal or is not allowed in XML."""
     return _CONTROL.sub("?", text)

@@ -17,20 +17,20 @@ def encoded(kind: type[Record], record: Record) -> Any:
 
     Args:
         kind: the record's type, such as ``tuple[Finding, ...]``.
-        record: what is encoded.
+        record: what to encode.
     """
     return _adapter(cast(Hashable, kind)).dump_python(record, mode="json")
 
 
 def decoded(kind: type[Record], values: object) -> Record:
-    """The record that JSON values stand for.
+    """The record that was encoded as JSON values.
 
     Args:
         kind: the record's type.
-        values: what ``encoded`` gave, perhaps by way of a file.
+        values: what :func:`encoded` returned, or the same read from a file.
 
     Raises:
-        pydantic.ValidationError: they do not stand for such a record.
+        pydantic.ValidationError: they are not the values of such a record.
     """
     record: Record = _adapter(cast(Hashable, kind)).validate_python(values)
     return record
@@ -38,5 +38,5 @@ def decoded(kind: type[Record], values: object) -> Record:
 
 @functools.cache
 def _adapter(kind: Any) -> pydantic.TypeAdapter[Any]:
-    # Made when first needed: they take tens of milliseconds each, and most commands need none.
+    # Made when first needed: each takes tens of milliseconds, and most commands need none.
     return pydantic.TypeAdapter(kind)

@@ -16,17 +16,17 @@ from harness.core import host
 
 CHECKOUT = Path(__file__).parents[2]
 HARNESS = [sys.executable, "-c", "from harness.cli.main import main; main()"]
-#: Seconds until a command that does not end is a failure.
-PATIENCE_SECONDS = 1800
+#: Seconds until a test fails whose command does not end.
+TIMEOUT_SECONDS = 1800
 #: The user's own environment, taken before the fixtures of the other tests point everything elsewhere.
 ENVIRONMENT = {**os.environ, "HARNESS_CACHE": str(host.cache_folder())}
 
 
 def copy_checkout(folder: Path) -> Path:
-    """A copy of what the harness reads from its checkout.
+    """Copy what the harness reads from its checkout, and return the folder.
 
     Args:
-        folder: where it goes; made where it does not exist.
+        folder: gets the copy; made where it does not exist.
     """
     for name in ("kernels", "images", "testcases"):
         shutil.copytree(CHECKOUT / name, folder / name)
@@ -35,8 +35,8 @@ def copy_checkout(folder: Path) -> Path:
 
 
 def wait_for_qemu(running: subprocess.Popen[bytes] | subprocess.Popen[str]) -> psutil.Process:
-    """The guest's process, once it is there. It appears among the children of the harness."""
-    limit = time.monotonic() + PATIENCE_SECONDS
+    """Wait for the guest's process, which is a descendant of the harness's, and return it."""
+    limit = time.monotonic() + TIMEOUT_SECONDS
     while time.monotonic() < limit and running.poll() is None:
         for child in psutil.Process(running.pid).children(recursive=True):
             if child.name().startswith("qemu-system"):

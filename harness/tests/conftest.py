@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import gc
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -34,17 +35,17 @@ from harness.tests.processes import Ended, HarnessCommand, holds, is_running
 from harness.vm.bringup import GuestMaker
 from harness.vm.machine import QemuProgram
 
-# The machine may be busy with kernels and guests: how long an example takes says nothing.
+# The machine may be busy with kernels and guests: how long an example takes means nothing.
 hypothesis.settings.register_profile("lab", deadline=None, max_examples=40)
-#: What ci/test asks for.
+#: The profile of ci/test.
 hypothesis.settings.register_profile("thorough", deadline=None, max_examples=200)
 hypothesis.settings.load_profile("lab")
 
 
 def pytest_collection_finish() -> None:
-    """Take all that is loaded by now out of the garbage collector's sight.
+    """Exempt everything that is loaded by now from garbage collection.
 
-    Commands under test run pytest themselves, which collects garbage several times for each run.
+    Commands under test run pytest, which collects garbage several times in each run.
     """
     gc.collect()
     gc.freeze()
@@ -120,7 +121,7 @@ def trouble(monkeypatch: pytest.MonkeyPatch) -> Callable[[Trouble], None]:
 
 @pytest.fixture
 def made_targets(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Callable[[], list[str]]:
-    """Tells which targets of the fake kernel were made so far in the test."""
+    """Returns which targets of the fake kernel were made so far in the test."""
     journal = tmp_path / "journal"
     monkeypatch.setenv("FAKE_KERNEL_JOURNAL", str(journal))
     return lambda: fake_kernel_tree.made_targets(journal)
@@ -164,7 +165,7 @@ def warm_qemu(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
 
 @pytest.fixture(scope="session")
 def ground(tmp_path_factory: pytest.TempPathFactory, warm_qemu: Path) -> Ground:
-    """Kernel, modules, variant and image, built once; tests must not change them."""
+    """Kernel, modules, variant and image, built once. Tests change nothing in it, and write nothing into it."""
     folder = tmp_path_factory.mktemp("ground")
     tree = fake_kernel_tree.make_tree(folder / "linux")
     project = fake_project.make_project(folder / "project", tree)
@@ -188,7 +189,7 @@ def ground(tmp_path_factory: pytest.TempPathFactory, warm_qemu: Path) -> Ground:
 
 @pytest.fixture
 def known_compiler(ground: Ground, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Saves asking the compiler for its version in every test."""
+    """Saves each test from asking the compiler for its version."""
     monkeypatch.setattr(build, "compiler_identity", lambda: ground.compiler)
 
 
@@ -204,7 +205,7 @@ def qemu(
     folder = tmp_path / "qemu"
     folder.mkdir()
     monkeypatch.setenv(fake_qemu.VARIABLE, str(folder))
-    # The sockets of guests; what is left of them is found at the end.
+    # For the sockets of guests; none may be left at the end.
     scratch = tmp_path / "scratch"
     scratch.mkdir()
     monkeypatch.setenv("TMPDIR", str(scratch))
@@ -219,8 +220,20 @@ def qemu(
 
 
 @pytest.fixture
+def checkout(ground: Ground, qemu: FakeQemu, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A copy of the shared fake checkout, in which commands work; what they need has been built."""
+    project = shutil.copytree(ground.project, tmp_path / "checkout", symlinks=True)
+    monkeypatch.setattr(host, "project_folder", lambda: project)
+    monkeypatch.setenv("HARNESS_CACHE", str(ground.cache))
+    # pytest runs in this process, where the test case of another copy may have been imported.
+    monkeypatch.setitem(sys.modules, fake_project.TEST_MODULE, sys)
+    del sys.modules[fake_project.TEST_MODULE]
+    return project
+
+
+@pytest.fixture
 def canaries_seen(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Saves the boot of the canary guest where canaries are not what is tested."""
+    """The session counts as one that saw its canaries; saves the boot of their guest."""
     monkeypatch.setattr(Canaries, "provoke", lambda _: None)
     monkeypatch.setattr(Canaries, "failure", lambda _: "")
     monkeypatch.setattr(Canaries, "checked", True)
@@ -228,7 +241,7 @@ def canaries_seen(monkeypatch: pytest.MonkeyPatch) -> None:
 
 @pytest.fixture
 def no_guests(project: Path, tmp_path: Path, known_compiler: None, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Commands work on the fake checkout, with an image that nobody made and kernels that nobody boots."""
+    """Commands work in the fake checkout, with an image that does not exist and kernels that nobody boots."""
     (project / "testcases/suppressions.yaml").write_text("[]\n")
     folder = tmp_path / "image"
     made = image.BuiltImage(Image("minimal", (), folder), "key", folder)
@@ -254,6 +267,6 @@ def small_disk_at(folder: Path, size: str) -> Iterator[Path]:
 
 @pytest.fixture
 def nothing_left() -> Iterator[None]:
-    """No QEMU of ours survives a test."""
+    """No QEMU survives a test."""
     yield
     assert [child for child in psutil.Process().children(recursive=True) if "qemu" in child.name()] == []

@@ -14,6 +14,8 @@ from harness.tests.fake_kernel_tree import COMPANIONS, FOLDERS, LOST_PUT
 #: The names of what the project has.
 KERNEL = "fake"
 FIX = "lost-put"
+#: The module of the fix's test case.
+TEST_MODULE = "test_lost_put"
 #: What a guest without the fix must say.
 TITLE = "memory leak in cachefiles_add_cache"
 #: The counter that shows that the path ran, and the message with which the guest reports it.
@@ -113,7 +115,7 @@ def make_project(folder: Path, tree: Path) -> Path:
             "images/overlay/lab/init": "#!/bin/sh\n",
             f"testcases/fixes/{FIX}/fix.yaml": FIX_FACTS,
             f"testcases/fixes/{FIX}/revert.cocci": LOST_PUT,
-            f"testcases/fixes/{FIX}/test_lost_put.py": TEST_CASE,
+            f"testcases/fixes/{FIX}/{TEST_MODULE}.py": TEST_CASE,
             "testcases/guest/modules/Kbuild": "obj-m := lab_canary.o lab_delay.o lab_fail_nth.o\n",
             "testcases/guest/modules/lab_canary.c": "int canary;\n",
             "testcases/guest/modules/lab_delay.c": "int delay;\n",

@@ -37,8 +37,8 @@ class Fault:
         """What it is called."""
         return self.workload.__name__
 
-    def trouble(self, result: Result) -> str:
-        """What is wrong with a result of this fault; empty where it is the right one."""
+    def mismatch(self, result: Result) -> str:
+        """How a result differs from the one that this fault must have; empty where it does not."""
         if result.outcome is not self.outcome:
             return f"{self.name}: {result.outcome} instead of {self.outcome}: {result.message}"
         if not re.search(self.message, result.message):
@@ -158,7 +158,7 @@ FAULTS = (
     Fault(freed_memory_is_read, Outcome.CRASH, "^KASAN: .*use-after-free Read in lab_canary_use_after_free$"),
     Fault(memory_is_lost, Outcome.LEAK, "^memory leak in lab_canary_leak"),
     Fault(the_kernel_panics, Outcome.CRASH, "sysrq triggered crash"),
-    Fault(the_guest_reboots, Outcome.CRASH, "reset itself without a word"),
+    Fault(the_guest_reboots, Outcome.CRASH, "reset itself and reported nothing"),
     Fault(a_command_hangs, Outcome.HANG, "did not end within"),
     Fault(one_processor_is_lost, Outcome.HANG, "(rcu detected stall in|did not end within)"),
     Fault(all_processors_are_lost, Outcome.HANG, "did not end within"),

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-2.0-only
-"""How commands ended, and which processes are still there."""
+"""How commands ended, and which processes are still running."""
 
 from __future__ import annotations
 
@@ -12,8 +12,8 @@ import psutil
 
 from harness.core.deadline import Deadline
 
-#: Generous: reached only by a test that fails.
-PATIENCE = 20.0
+#: Seconds until a test fails that waits for something; generous, because the machine may be busy.
+TIMEOUT = 60.0
 
 
 @dataclass(frozen=True)
@@ -25,12 +25,12 @@ class Ended:
     errors: str
 
 
-#: Runs ``harness`` with some words on its command line.
+#: Runs ``harness`` with the words of a command line.
 HarnessCommand: TypeAlias = Callable[..., Ended]
 
 
 def is_running(pid: int) -> bool:
-    """Whether a process is alive; one that nobody has reaped yet is not."""
+    """Whether a process is running; a zombie is not."""
     try:
         return psutil.Process(pid).status() != psutil.STATUS_ZOMBIE
     except psutil.NoSuchProcess:
@@ -39,7 +39,7 @@ def is_running(pid: int) -> bool:
 
 def holds(condition: Callable[[], bool]) -> bool:
     """Wait until a condition holds; False where it never does."""
-    deadline = Deadline.after(PATIENCE)
+    deadline = Deadline.after(TIMEOUT)
     while not condition():
         if deadline.passed():
             return False

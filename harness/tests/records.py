@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-2.0-only
-"""Findings and results to test with, as short as they can be said."""
+"""Findings and results to test with."""
 
 from __future__ import annotations
 

@@ -29,7 +29,7 @@ from harness.tests import front_door
 from harness.tests.conftest import Ground
 from harness.tests.fake_project import FIX, KERNEL, kernel_facts
 from harness.tests.fake_qemu import HANGS, Boot, FakeQemu, Reply, Start, Then, leak_report
-from harness.tests.processes import PATIENCE, Ended, HarnessCommand, holds
+from harness.tests.processes import TIMEOUT, Ended, HarnessCommand, holds
 
 FRONT_DOOR = (sys.executable, "-m", "harness.tests.front_door")
 FakeProgram = Callable[[str, str], Path]
@@ -39,14 +39,11 @@ WHAT_VIRTME_NG_NEEDS = ("CONFIG_9P_FS", "CONFIG_NET_9P_VIRTIO", "CONFIG_VIRTIO_P
 
 
 @pytest.fixture
-def here(ground: Ground, qemu: FakeQemu, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """The commands, and those that they start, work on a copy of the shared checkout."""
-    project = shutil.copytree(ground.project, tmp_path / "here", symlinks=True)
-    monkeypatch.setattr(host, "project_folder", lambda: project)
-    monkeypatch.setenv("HARNESS_CACHE", str(ground.cache))
-    monkeypatch.setenv(front_door.VARIABLE, str(project))
+def here(checkout: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """The commands, and those that they start, work in a fake checkout."""
+    monkeypatch.setenv(front_door.VARIABLE, str(checkout))
     monkeypatch.setattr(bench, "HARNESS", FRONT_DOOR)
-    return project
+    return checkout
 
 
 @pytest.fixture
@@ -127,7 +124,7 @@ class TestBoots:
         try:
             assert holds(lambda: (qemu.folder / HANGS).exists() or process.poll() is not None)
             process.send_signal(signal.SIGINT)
-            assert process.wait(PATIENCE) == 130
+            assert process.wait(TIMEOUT) == 130
         finally:
             process.kill()
             process.wait()

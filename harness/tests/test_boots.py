@@ -25,7 +25,7 @@ from harness.tests.boots import (
     CHECKOUT,
     ENVIRONMENT,
     HARNESS,
-    PATIENCE_SECONDS,
+    TIMEOUT_SECONDS,
     copy_checkout,
     wait_for_qemu,
 )
@@ -107,7 +107,7 @@ def harness(project: Path) -> Callable[..., subprocess.CompletedProcess[str]]:
             input=stdin,
             capture_output=True,
             text=True,
-            timeout=PATIENCE_SECONDS,
+            timeout=TIMEOUT_SECONDS,
             check=False,
         )
 

@@ -17,7 +17,7 @@ from harness.core.cache import Cache
 from harness.core.model import KernelSource, SourceKind
 from harness.kbuild import source
 from harness.tests import cachefiles_history
-from harness.tests.boots import ENVIRONMENT, HARNESS, PATIENCE_SECONDS, copy_checkout
+from harness.tests.boots import ENVIRONMENT, HARNESS, TIMEOUT_SECONDS, copy_checkout
 from harness.tests.cachefiles_history import CASE, CULPRIT, FOLDERS, MENDING, NO_BUILD, NO_LOAD, OTHER_CRASH, TITLE
 from harness.tests.kernel_history import Writer, git
 
@@ -49,7 +49,7 @@ def bisect(history: Writer, environment: dict[str, str]) -> Callable[..., dict[s
         before = git(history.repository, "status", "--porcelain", "--branch")
         command = [*HARNESS, "bisect", CASE, "--tree", str(history.repository), "--json", *words]
         finished = subprocess.run(
-            command, env=environment, capture_output=True, text=True, timeout=PATIENCE_SECONDS, check=False
+            command, env=environment, capture_output=True, text=True, timeout=TIMEOUT_SECONDS, check=False
         )
         print(finished.stderr)
         assert finished.returncode == 0, finished.stderr
@@ -87,7 +87,7 @@ def test_git_skips_what_cannot_be_tested(
         env=environment,
         capture_output=True,
         text=True,
-        timeout=PATIENCE_SECONDS,
+        timeout=TIMEOUT_SECONDS,
         check=False,
     )
     git(history.repository, "checkout", "--quiet", "main")
@@ -113,7 +113,7 @@ def test_plain_git_bisect_run_finds_it(history: Writer, environment: dict[str, s
             env=environment,
             capture_output=True,
             text=True,
-            timeout=PATIENCE_SECONDS,
+            timeout=TIMEOUT_SECONDS,
             check=False,
         )
     finally:

@@ -28,7 +28,7 @@ from harness.tests.boots import (
     CHECKOUT,
     ENVIRONMENT,
     HARNESS,
-    PATIENCE_SECONDS,
+    TIMEOUT_SECONDS,
     copy_checkout,
     wait_for_qemu,
 )
@@ -72,7 +72,7 @@ def lab(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Lab]:
 def test_a_fault_has_its_outcome_and_the_next_guest_is_well(lab: Lab, fault: Fault, tmp_path: Path) -> None:
     (tmp_path / "next").mkdir()
     result = run_job(lab, Job(fault.name, lab.settings.kernel), tmp_path, fault.workload)
-    assert not fault.trouble(result)
+    assert not fault.mismatch(result)
     names = {file.name for file in tmp_path.iterdir()}
     assert {"console.log", "findings.json", "qemu.command", "result.json"} <= names
     with lab.guests.one(tmp_path / "next") as guest:
@@ -115,7 +115,7 @@ def begin(project: Path) -> Callable[..., subprocess.Popen[str]]:
 
 def ended(running: subprocess.Popen[str]) -> tuple[int, str, str]:
     """Exit status, standard output and standard error of a command, when it has ended."""
-    output, errors = running.communicate(timeout=PATIENCE_SECONDS)
+    output, errors = running.communicate(timeout=TIMEOUT_SECONDS)
     return running.returncode, output, errors
 
 

@@ -20,7 +20,7 @@ from hypothesis import strategies as st
 from harness.core.cache import DIGESTS, Cache, content_key, file_digest, folder_digest, sparse_digest
 from harness.core.errors import LabError
 from harness.tests.conftest import small_disk_at
-from harness.tests.processes import PATIENCE
+from harness.tests.processes import TIMEOUT
 
 NAME = "kernels/0123456789abcdef"
 #: Children share the events with the test, and start at once.
@@ -41,7 +41,7 @@ def make_slowly(cache: Cache, started: Event, go: Event, journal: Path) -> None:
             stream.write("made\n")
         (folder / "content").write_text("half")
         started.set()
-        assert go.wait(PATIENCE)
+        assert go.wait(TIMEOUT)
         (folder / "content").write_text("whole")
 
     cache.entry(NAME, make)
@@ -124,7 +124,7 @@ class TestDamage:
         else:
             (entry / file).write_bytes(damaged[how])
         assert (Cache(cache.folder).entry(NAME, self.make) / file).read_bytes() == whole
-        assert f"{file} in the cache is damaged: {NAME} is made again" in capfd.readouterr().err
+        assert f"{file} in the cache is damaged: making {NAME} again" in capfd.readouterr().err
         assert [path.name for path in entry.parent.iterdir()] == [entry.name]
 
     def test_a_damaged_record_of_the_digests_is_noticed(self, cache: Cache, entry: Path) -> None:
@@ -164,10 +164,10 @@ class TestDamage:
         children = [FORK.Process(target=make_slowly, args=(others, started, go, journal)) for _ in range(2)]
         for child in children:
             child.start()
-        assert started.wait(PATIENCE)
+        assert started.wait(TIMEOUT)
         go.set()
         for child in children:
-            child.join(PATIENCE)
+            child.join(TIMEOUT)
         assert [child.exitcode for child in children] == [0, 0]
         assert journal.read_text() == "made\n"
 
@@ -198,11 +198,11 @@ class TestSeveralProcesses:
         started, go, journal = FORK.Event(), FORK.Event(), tmp_path / "journal"
         children = [FORK.Process(target=make_slowly, args=(cache, started, go, journal)) for _ in range(2)]
         children[0].start()
-        assert started.wait(PATIENCE)
+        assert started.wait(TIMEOUT)
         children[1].start()
         go.set()
         for child in children:
-            child.join(PATIENCE)
+            child.join(TIMEOUT)
         assert [child.exitcode for child in children] == [0, 0]
         assert journal.read_text() == "made\n"
 
@@ -210,19 +210,19 @@ class TestSeveralProcesses:
         started, go = FORK.Event(), FORK.Event()
         child = FORK.Process(target=make_slowly, args=(cache, started, go, tmp_path / "journal"))
         child.start()
-        assert started.wait(PATIENCE)
+        assert started.wait(TIMEOUT)
         assert not (cache.folder / NAME).exists()
         go.set()
-        child.join(PATIENCE)
+        child.join(TIMEOUT)
         assert (cache.folder / NAME / "content").read_text() == "whole"
 
     def test_a_killed_process_leaves_no_entry_and_no_lock(self, cache: Cache, tmp_path: Path) -> None:
         started, go = FORK.Event(), FORK.Event()
         child = FORK.Process(target=make_slowly, args=(cache, started, go, tmp_path / "journal"))
         child.start()
-        assert started.wait(PATIENCE)
+        assert started.wait(TIMEOUT)
         child.kill()
-        child.join(PATIENCE)
+        child.join(TIMEOUT)
         assert not (cache.folder / NAME).exists()
         # What it left half done is not taken over.
         folder = cache.entry(NAME, lambda folder: (folder / "new").touch())

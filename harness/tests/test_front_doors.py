@@ -1,12 +1,11 @@
 # SPDX-License-Identifier: GPL-2.0-only
-"""``harness run`` and ``harness prove`` from end to end, on a fake QEMU: what they print, leave and end with."""
+"""``harness run`` and ``harness prove`` from end to end, on a fake QEMU: output, files and exit codes."""
 
 from __future__ import annotations
 
 import errno
 import json
 import os
-import shutil
 import signal
 import subprocess
 import sys
@@ -18,13 +17,11 @@ from xml.etree import ElementTree
 
 import pytest
 
-from harness.core import host
 from harness.runner import judge
 from harness.tests import front_door
-from harness.tests.conftest import Ground
 from harness.tests.fake_project import FIX, KERNEL, TITLE
 from harness.tests.fake_qemu import HANGS, Boot, FakeQemu, Reply, Start, Then, leak_report
-from harness.tests.processes import PATIENCE, Ended, HarnessCommand, holds, is_running
+from harness.tests.processes import TIMEOUT, Ended, HarnessCommand, holds, is_running
 
 pytestmark = pytest.mark.slow
 
@@ -32,14 +29,6 @@ CANARIES = GOOD = Boot()
 LEAKING = Boot(leaks=leak_report("cachefiles_add_cache"))
 LEAKING_ELSEWHERE = Boot(leaks=leak_report("cachefiles_other"))
 HANGING = Boot(replies=(Reply("^workload$", then=Then.HANG),))
-
-
-@pytest.fixture
-def here(ground: Ground, qemu: FakeQemu, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """The shared fake checkout is the one that the command works on."""
-    monkeypatch.setattr(host, "project_folder", lambda: ground.project)
-    monkeypatch.setenv("HARNESS_CACHE", str(ground.cache))
-    return ground.project
 
 
 def junit_cases(project: Path) -> list[tuple[str, list[str]]]:
@@ -54,17 +43,12 @@ def results(project: Path) -> dict[str, Any]:
 
 
 @pytest.fixture
-def lacking(here: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """The command works on a checkout whose kernel lacks the fix."""
-    project = shutil.copytree(here, tmp_path / "lacking", symlinks=True)
-    folder = project / "testcases/fixes" / FIX
+def lacking(checkout: Path) -> None:
+    """The command works in a checkout whose kernel lacks the fix."""
+    folder = checkout / "testcases/fixes" / FIX
     facts = (folder / "fix.yaml").read_text()
     (folder / "fix.yaml").write_text(facts.replace(f"{KERNEL}: present", f"{KERNEL}: missing"))
     (folder / "apply.cocci").write_text("@@\n@@\n cachefiles_add_cache(...)\n {\n+mkdir_for(0);\n ...\n }\n")
-    monkeypatch.setattr(host, "project_folder", lambda: project)
-    # pytest runs in this process, where another project has a test case of that name, before or after this.
-    monkeypatch.setitem(sys.modules, "test_lost_put", sys)
-    del sys.modules["test_lost_put"]
 
 
 class TestRun:
@@ -81,7 +65,7 @@ class TestRun:
         results = json.loads(ended.output)["results"]
         assert ([result["outcome"] for result in results], ended.status) == ([outcome], status), results
 
-    def test_a_case_that_passes_ends_with_0(self, harness_command: HarnessCommand, here: Path) -> None:
+    def test_a_case_that_passes_ends_with_0(self, harness_command: HarnessCommand, checkout: Path) -> None:
         ended = self.run(harness_command, "--json")
         assert ended.status == 0
         record = json.loads(ended.output)
@@ -89,39 +73,39 @@ class TestRun:
         assert (result["outcome"], result["kernel"]) == ("pass", KERNEL)
         assert record["session"]["canaries_seen"] is True
         assert record["session"]["kernel_release"] == "6.1.0-fake"
-        assert [tags for _, tags in junit_cases(here)] == [[]]
-        assert str(here / "runs") in ended.errors
+        assert [tags for _, tags in junit_cases(checkout)] == [[]]
+        assert str(checkout / "runs") in ended.errors
 
     @pytest.mark.usefixtures("canaries_seen")
     def test_a_kernel_that_fails_ends_with_1(
-        self, harness_command: HarnessCommand, here: Path, qemu: FakeQemu
+        self, harness_command: HarnessCommand, checkout: Path, qemu: FakeQemu
     ) -> None:
         qemu.play(LEAKING)
         ended = self.run(harness_command)
         assert ended.status == 1
         assert "leak" in ended.output
-        assert [tags for _, tags in junit_cases(here)] == [["failure"]]
+        assert [tags for _, tags in junit_cases(checkout)] == [["failure"]]
 
     def test_canaries_that_are_not_seen_end_with_3(
-        self, harness_command: HarnessCommand, here: Path, qemu: FakeQemu
+        self, harness_command: HarnessCommand, checkout: Path, qemu: FakeQemu
     ) -> None:
         qemu.play(Boot(sees_canaries=False))
         ended = self.run(harness_command)
         assert ended.status == 3
-        assert results(here)["session"]["canaries_seen"] is False
-        assert results(here)["results"][0]["outcome"] == "lab-error"
-        assert [tags for _, tags in junit_cases(here)] == [["error"]]
+        assert results(checkout)["session"]["canaries_seen"] is False
+        assert results(checkout)["results"][0]["outcome"] == "lab-error"
+        assert [tags for _, tags in junit_cases(checkout)] == [["error"]]
 
     @pytest.mark.usefixtures("canaries_seen")
     def test_a_disk_that_is_full_when_a_case_ends_ends_with_3(
-        self, harness_command: HarnessCommand, here: Path, monkeypatch: pytest.MonkeyPatch
+        self, harness_command: HarnessCommand, checkout: Path, monkeypatch: pytest.MonkeyPatch
     ) -> None:
         full = OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
         monkeypatch.setattr(judge, "write_evidence", mock.Mock(side_effect=full))
         ended = self.run(harness_command)
         assert ended.status == 3
         assert "no space left on the disk that holds" in ended.errors
-        assert "no space left" in results(here)["trouble"]
+        assert "no space left" in results(checkout)["trouble"]
 
     @pytest.mark.parametrize(
         "text",
@@ -133,7 +117,7 @@ class TestRun:
     )
     @pytest.mark.usefixtures("canaries_seen")
     def test_a_case_that_ends_without_a_result_ends_with_3(
-        self, harness_command: HarnessCommand, here: Path, tmp_path: Path, text: str
+        self, harness_command: HarnessCommand, checkout: Path, tmp_path: Path, text: str
     ) -> None:
         file = tmp_path / f"test_without_result_{abs(hash(text))}.py"
         file.write_text(text)
@@ -143,7 +127,7 @@ class TestRun:
 
     @pytest.mark.usefixtures("canaries_seen")
     def test_repeating_until_a_failure_stops_at_it(
-        self, harness_command: HarnessCommand, here: Path, qemu: FakeQemu
+        self, harness_command: HarnessCommand, checkout: Path, qemu: FakeQemu
     ) -> None:
         qemu.play(GOOD, LEAKING)
         ended = self.run(harness_command, "--until-fail", "--json")
@@ -155,28 +139,28 @@ class TestRun:
 
     @pytest.mark.usefixtures("canaries_seen")
     def test_what_runs_side_by_side_is_recorded_in_order(
-        self, harness_command: HarnessCommand, here: Path, qemu: FakeQemu
+        self, harness_command: HarnessCommand, checkout: Path, qemu: FakeQemu
     ) -> None:
         ended = self.run(harness_command, "--repeat", "3", "-j", "2", "--json")
         assert ended.status == 0, ended.errors
         records = json.loads(ended.output)["results"]
         assert [(record["outcome"], record["repetition"]) for record in records] == [("pass", n) for n in (1, 2, 3)]
         assert len({record["evidence"] for record in records}) == 3
-        assert [tags for _, tags in junit_cases(here)] == [[], [], []]
+        assert [tags for _, tags in junit_cases(checkout)] == [[], [], []]
         assert holds(lambda: not any(map(is_running, qemu.pids())))
 
     def test_a_test_file_that_cannot_be_read_ends_with_2(
-        self, harness_command: HarnessCommand, here: Path, tmp_path: Path
+        self, harness_command: HarnessCommand, checkout: Path, tmp_path: Path
     ) -> None:
         file = tmp_path / "test_broken.py"
         file.write_text("import no_such_module\n")
         ended = harness_command("run", file, "--kernel", KERNEL)
         assert ended.status == 2
         assert "no_such_module" in ended.errors
-        assert [tags for _, tags in junit_cases(here)] == [["error"]]
+        assert [tags for _, tags in junit_cases(checkout)] == [["error"]]
 
     def test_a_selection_without_test_cases_ends_with_2(
-        self, harness_command: HarnessCommand, here: Path, tmp_path: Path
+        self, harness_command: HarnessCommand, checkout: Path, tmp_path: Path
     ) -> None:
         ended = harness_command("run", tmp_path / "qemu", "--kernel", KERNEL)
         assert ended.status == 2
@@ -188,7 +172,7 @@ class TestProve:
         return harness_command("prove", "--kernel", KERNEL, "--json")
 
     def test_a_bug_that_appears_only_without_its_fix_is_proven(
-        self, harness_command: HarnessCommand, here: Path, qemu: FakeQemu
+        self, harness_command: HarnessCommand, checkout: Path, qemu: FakeQemu
     ) -> None:
         qemu.play(CANARIES, GOOD, LEAKING)
         ended = self.prove(harness_command)
@@ -196,7 +180,7 @@ class TestProve:
         (proof,) = json.loads(ended.output)["proofs"]
         assert (proof["fix"], proof["verdict"]) == (FIX, "proven")
         assert proof["without_fix"]["findings"][0]["title"] == TITLE
-        assert [tags for _, tags in junit_cases(here)] == [[]]
+        assert [tags for _, tags in junit_cases(checkout)] == [[]]
 
     @pytest.mark.usefixtures("canaries_seen", "lacking")
     def test_a_fix_that_the_kernel_lacks_is_proven_against_the_kernel_as_it_is(
@@ -210,28 +194,28 @@ class TestProve:
 
     @pytest.mark.usefixtures("canaries_seen")
     def test_another_report_is_the_wrong_signature_and_ends_with_1(
-        self, harness_command: HarnessCommand, here: Path, qemu: FakeQemu
+        self, harness_command: HarnessCommand, checkout: Path, qemu: FakeQemu
     ) -> None:
         qemu.play(GOOD, LEAKING_ELSEWHERE)
         ended = self.prove(harness_command)
         assert ended.status == 1
         assert json.loads(ended.output)["proofs"][0]["verdict"] == "wrong signature"
-        assert [tags for _, tags in junit_cases(here)] == [["failure"]]
+        assert [tags for _, tags in junit_cases(checkout)] == [["failure"]]
 
     @pytest.mark.usefixtures("canaries_seen")
-    def test_a_guest_that_cannot_be_had_is_inconclusive_and_ends_with_3(
-        self, harness_command: HarnessCommand, here: Path, qemu: FakeQemu
+    def test_a_guest_that_does_not_come_up_is_inconclusive_and_ends_with_3(
+        self, harness_command: HarnessCommand, checkout: Path, qemu: FakeQemu
     ) -> None:
         qemu.play(Boot(Start.REFUSED))
         ended = self.prove(harness_command)
         assert ended.status == 3
         assert json.loads(ended.output)["proofs"][0]["verdict"] == "inconclusive"
-        assert [tags for _, tags in junit_cases(here)] == [["error"]]
+        assert [tags for _, tags in junit_cases(checkout)] == [["error"]]
 
 
 class TestSignals:
     @pytest.fixture
-    def command(self, here: Path, qemu: FakeQemu, tmp_path: Path) -> Iterator[subprocess.Popen[bytes]]:
+    def command(self, checkout: Path, qemu: FakeQemu, tmp_path: Path) -> Iterator[subprocess.Popen[bytes]]:
         """``harness run`` in a process of its own, whose guest hangs in its workload."""
         qemu.play(HANGING)
         words = [sys.executable, "-m", "harness.tests.front_door", "run", FIX, "--kernel", KERNEL]
@@ -240,17 +224,19 @@ class TestSignals:
                 words,
                 stdout=subprocess.DEVNULL,
                 stderr=errors,
-                env={**os.environ, front_door.VARIABLE: str(here)},
+                env={**os.environ, front_door.VARIABLE: str(checkout)},
                 start_new_session=True,
             )
-        assert holds(lambda: (qemu.folder / HANGS).exists() or process.poll() is not None)
-        yield process
-        process.kill()
-        process.wait()
+        try:
+            assert holds(lambda: (qemu.folder / HANGS).exists() or process.poll() is not None)
+            yield process
+        finally:
+            process.kill()
+            process.wait()
 
     @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
     def test_an_interrupted_run_ends_with_130_and_leaves_valid_files(
-        self, command: subprocess.Popen[bytes], here: Path, tmp_path: Path, number: signal.Signals
+        self, command: subprocess.Popen[bytes], checkout: Path, tmp_path: Path, number: signal.Signals
     ) -> None:
         command.send_signal(number)
 
@@ -261,13 +247,13 @@ class TestSignals:
         assert holds(ended_though_pressed_again)
         assert command.returncode == 130
         assert "interrupted" in (tmp_path / "errors").read_text()
-        assert ("session", ["error"]) in junit_cases(here)
-        assert results(here)["trouble"] == "interrupted"
-        assert "pass" not in [result["outcome"] for result in results(here)["results"]]
+        assert ("session", ["error"]) in junit_cases(checkout)
+        assert results(checkout)["trouble"] == "interrupted"
+        assert "pass" not in [result["outcome"] for result in results(checkout)["results"]]
 
     def test_a_killed_run_takes_its_guest_along(self, command: subprocess.Popen[bytes], tmp_path: Path) -> None:
         command.kill()
-        command.wait(PATIENCE)
+        command.wait(TIMEOUT)
         # That no guest is left is what the fixture asserts at the end. The sockets' folder cannot be cleared.
         for folder in (tmp_path / "scratch").glob("lab-*"):
             for file in folder.iterdir():

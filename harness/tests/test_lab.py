@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import json
 import os
+import pickle
 import signal
 from collections.abc import Callable, Iterator
 from dataclasses import replace
@@ -94,8 +95,8 @@ def run(lab: Lab, canaries_seen: None) -> RunWorkload:
 
 
 @pytest.fixture
-def little_patience(monkeypatch: pytest.MonkeyPatch) -> None:
-    """What never comes is waited for only shortly."""
+def short_timeouts(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Guests that never come up are given up soon."""
     monkeypatch.setattr(bringup, "_BOOT_SECONDS", 0.05)
     monkeypatch.setattr(bringup, "_SSH_SECONDS", 0.05)
 
@@ -141,7 +142,7 @@ class TestOutcomes:
         ("workload", "told"),
         [("workload", "pass so far, scanning for leaks"), ("wrong", "fail so far, scanning for leaks: ")],
     )
-    def test_what_is_known_before_leaks_are_looked_for_is_told(
+    def test_the_result_so_far_is_printed_before_the_scan_for_leaks(
         self, run: RunWorkload, qemu: FakeQemu, monkeypatch: pytest.MonkeyPatch, workload: str, told: str
     ) -> None:
         said: list[str] = []
@@ -150,7 +151,7 @@ class TestOutcomes:
         assert run(workload).outcome is Outcome.LEAK
         assert [line for line in said if line.startswith(f"{JOB.case}: {told}")]
 
-    def test_leaks_are_not_looked_for_where_nobody_wants_to(
+    def test_without_kmemleak_nobody_scans_for_leaks(
         self, ground: Ground, tmp_path: Path, qemu: FakeQemu, canaries_seen: None
     ) -> None:
         qemu.play(Boot(leaks=LEAK))
@@ -176,7 +177,7 @@ class TestOutcomes:
         assert (result.outcome, result.stage) == (Outcome.HANG, Stage.WORKLOAD)
         assert "'workload' did not end within" in result.message
 
-    def test_a_guest_that_accepts_no_command_any_more_hangs(
+    def test_a_guest_that_no_longer_accepts_commands_hangs(
         self, run: RunWorkload, monkeypatch: pytest.MonkeyPatch
     ) -> None:
         def work(booted: Guest) -> None:
@@ -222,7 +223,7 @@ class TestOutcomes:
         assert result.outcome is Outcome.LAB_ERROR
         assert "it is wedged" in result.message
 
-    def test_a_panic_while_leaks_are_looked_for_is_a_crash(self, run: RunWorkload, qemu: FakeQemu) -> None:
+    def test_a_panic_during_the_scan_for_leaks_is_a_crash(self, run: RunWorkload, qemu: FakeQemu) -> None:
         qemu.play(Boot(replies=(Reply("echo scan", then=Then.PANIC),)))
         result = run()
         assert (result.outcome, result.stage, result.message) == (Outcome.CRASH, Stage.SCAN, PANIC_TITLE)
@@ -240,7 +241,7 @@ class TestOutcomes:
 
 
 class TestBoot:
-    @pytest.mark.usefixtures("little_patience")
+    @pytest.mark.usefixtures("short_timeouts")
     def test_a_guest_that_never_boots_is_a_lab_error_after_a_second_attempt(
         self, run: RunWorkload, qemu: FakeQemu
     ) -> None:
@@ -284,11 +285,11 @@ class TestBoot:
         assert (result.outcome, result.stage) == (Outcome.LAB_ERROR, Stage.BOOT)
         assert "failed to initialize kvm: Permission denied" in result.message
 
-    @pytest.mark.usefixtures("little_patience")
+    @pytest.mark.usefixtures("short_timeouts")
     @pytest.mark.parametrize(
         ("ssh", "said"), [(Ssh.SILENT, "SSH server does not answer"), (Ssh.WRONG_HOST_KEY, "is not the guest's")]
     )
-    def test_an_ssh_server_that_is_of_no_use_is_a_lab_error(
+    def test_an_ssh_server_that_cannot_be_used_is_a_lab_error(
         self, run: RunWorkload, qemu: FakeQemu, monkeypatch: pytest.MonkeyPatch, ssh: Ssh, said: str
     ) -> None:
         monkeypatch.setattr(bringup, "_BOOT_SECONDS", 5.0)
@@ -300,7 +301,7 @@ class TestBoot:
         assert (result.outcome, result.stage) == (Outcome.LAB_ERROR, Stage.BOOT)
         assert said in result.message
 
-    def test_garbage_and_endless_lines_on_the_console_do_no_harm(self, run: RunWorkload, qemu: FakeQemu) -> None:
+    def test_garbage_and_endless_lines_on_the_console_change_nothing(self, run: RunWorkload, qemu: FakeQemu) -> None:
         qemu.play(Boot(chatter="\x1b[2J\x00\udcff\r\n" + "x" * 200_000 + "\n"))
         result = run()
         assert (result.outcome, result.findings) == (Outcome.PASS, ())
@@ -364,7 +365,7 @@ class TestEvidence:
 
 
 class TestCanaries:
-    def test_canaries_that_are_seen_are_looked_for_once_a_session(self, lab: Lab, qemu: FakeQemu) -> None:
+    def test_canaries_that_are_seen_are_provoked_once_in_a_session(self, lab: Lab, qemu: FakeQemu) -> None:
         assert [lab.canaries.failure(), lab.canaries.failure()] == ["", ""]
         assert lab.session().canaries_seen is True
         assert len(qemu.pids()) == 1
@@ -378,7 +379,7 @@ class TestCanaries:
         # The first case was under way when it became known.
         assert len(qemu.pids()) == 2
 
-    def test_they_are_looked_for_while_the_first_case_is_under_way(self, lab: Lab, qemu: FakeQemu) -> None:
+    def test_they_are_provoked_while_the_first_case_is_under_way(self, lab: Lab, qemu: FakeQemu) -> None:
         pending = []
         results = [
             run_job(lab, JOB, case_folder(lab.folder, JOB), lambda _: pending.append(lab.session().canaries_seen))
@@ -409,15 +410,13 @@ class TestCanaries:
         lab.close()
         assert holds(lambda: not is_running(qemu.pids()[0]))
 
-    def test_where_leaks_are_not_looked_for_none_is_made(
-        self, ground: Ground, tmp_path: Path, qemu: FakeQemu
-    ) -> None:
+    def test_without_kmemleak_no_leak_is_provoked(self, ground: Ground, tmp_path: Path, qemu: FakeQemu) -> None:
         settings = Settings(ground.project, ground.cache, kernel=KERNEL, cold=True, kmemleak=False)
         qemu.play(Boot(replies=(Reply("lab_canary/leak|scan", then=Then.PANIC),)))
         with Lab(settings, _folder(tmp_path / "other")) as lab:
             assert lab.canaries.failure() == ""
 
-    def test_a_kernel_with_lockdep_has_a_canary_more(
+    def test_a_kernel_with_lockdep_has_one_more_canary(
         self, lab: Lab, qemu: FakeQemu, monkeypatch: pytest.MonkeyPatch
     ) -> None:
         config = {**lab.built.config(), "CONFIG_PROVE_LOCKING": "y"}
@@ -471,7 +470,7 @@ class TestGuest:
         assert result.outcome is Outcome.LAB_ERROR
         assert "the companions nfs do not load: no such device" in result.message
 
-    def test_an_unknown_lab_module_is_named_with_the_known_ones(self, tmp_path: Path) -> None:
+    def test_the_error_for_an_unknown_lab_module_names_the_known_ones(self, tmp_path: Path) -> None:
         machine = mock.Mock(spec=VirtualMachine, console=None)
         guest = Guest(machine, Keys.make(), tmp_path / "seed", 1.0, {"lab_canary": Path("lab_canary.ko")})
         with pytest.raises(LabError, match="no module 'lab_nothing'") as caught:
@@ -480,6 +479,24 @@ class TestGuest:
 
 
 class TestPreparation:
+    def test_a_worker_needs_nothing_but_what_is_handed_to_it(
+        self, lab: Lab, qemu: FakeQemu, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        prepared = lab.prepared()
+        guests_so_far = qemu.pids()
+        monkeypatch.setattr(build, "build_kernel", mock.Mock(side_effect=AssertionError("built again")))
+        with Lab(lab.settings, lab.folder, pickle.loads(pickle.dumps(prepared))) as worker:
+            assert worker.prepared() == prepared
+            assert worker.session().canaries_seen is True
+            assert qemu.pids() == guests_so_far
+            assert run_job(worker, JOB, case_folder(lab.folder, JOB), lambda _: None).outcome is Outcome.PASS
+
+    def test_a_void_session_is_void_in_each_worker(self, lab: Lab, qemu: FakeQemu) -> None:
+        qemu.play(Boot(sees_canaries=False))
+        with Lab(lab.settings, lab.folder, pickle.loads(pickle.dumps(lab.prepared()))) as worker:
+            result = run_job(worker, JOB, case_folder(lab.folder, JOB), lambda _: None)
+        assert (result.outcome, "canary not seen" in result.message) == (Outcome.LAB_ERROR, True)
+
     def test_a_saved_machine_is_not_restored_with_another_image_of_the_same_recipe(self, lab: Lab) -> None:
         before = lab.guests.recipe().key()
         digests = lab.image.folder / DIGESTS
@@ -490,7 +507,7 @@ class TestPreparation:
         finally:
             digests.write_text(kept)
 
-    def test_a_host_without_qemu_is_told_the_package(
+    def test_the_error_for_a_host_without_qemu_names_the_package(
         self, lab: Lab, qemu: FakeQemu, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
     ) -> None:
         # Everything else is found.

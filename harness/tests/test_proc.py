@@ -15,7 +15,7 @@ import pytest
 from harness.core import host, proc
 from harness.core.deadline import Deadline
 from harness.core.errors import LabError, UserError
-from harness.tests.processes import PATIENCE, holds, is_running
+from harness.tests.processes import TIMEOUT, holds, is_running
 
 #: Spawns a process, says its id, and waits to be killed.
 OWNER = """
@@ -27,7 +27,7 @@ signal.pause()
 
 
 def shell(script: str, **options: Path | dict[str, str]) -> proc.Finished:
-    return proc.run(["sh", "-c", script], deadline=Deadline.after(PATIENCE), **options)  # type: ignore[arg-type]
+    return proc.run(["sh", "-c", script], deadline=Deadline.after(TIMEOUT), **options)  # type: ignore[arg-type]
 
 
 def background_child(script: str) -> tuple[subprocess.Popen[bytes], int]:
@@ -59,7 +59,7 @@ class TestRun:
 
     def test_each_line_is_passed_on(self) -> None:
         lines: list[str] = []
-        proc.run(["seq", "3"], deadline=Deadline.after(PATIENCE), on_line=lines.append)
+        proc.run(["seq", "3"], deadline=Deadline.after(TIMEOUT), on_line=lines.append)
         assert lines == ["1", "2", "3"]
 
     def test_output_that_is_no_text_does_no_harm(self) -> None:
@@ -75,7 +75,7 @@ class TestRun:
         assert shell("cat").output == ""
 
     def test_past_its_deadline_it_is_ended(self) -> None:
-        with pytest.raises(LabError, match="sleep was ended after 0 s") as caught:
+        with pytest.raises(LabError, match="sleep did not finish within 0 s") as caught:
             proc.run(["sleep", "600"], deadline=Deadline.after(0.05))
         assert "sleep 600" in caught.value.next_step
 
@@ -87,7 +87,7 @@ class TestRun:
             raise KeyboardInterrupt
 
         with pytest.raises(KeyboardInterrupt):
-            proc.run(["sh", "-c", "echo $$; exec sleep 600"], deadline=Deadline.after(PATIENCE), on_line=interrupted)
+            proc.run(["sh", "-c", "echo $$; exec sleep 600"], deadline=Deadline.after(TIMEOUT), on_line=interrupted)
         assert not is_running(pids[0])
 
 
@@ -100,7 +100,7 @@ class TestEnd:
 
     def test_children_of_a_process_that_has_ended_are_ended(self) -> None:
         process, child = background_child("sleep 600 >/dev/null & echo $!")
-        process.wait(PATIENCE)
+        process.wait(TIMEOUT)
         proc.end(process)
         assert holds(lambda: not is_running(child))
 

@@ -16,7 +16,7 @@ import pytest
 from harness.core.errors import LabError
 from harness.core.model import Outcome, Session
 from harness.runner.runs import RunFolder
-from harness.tests.processes import PATIENCE
+from harness.tests.processes import TIMEOUT
 from harness.tests.records import HOSTILE, finding, result
 
 FORK = multiprocessing.get_context("fork")
@@ -77,9 +77,9 @@ def test_a_killed_run_leaves_valid_files(tmp_path: Path) -> None:
     some = FORK.Event()
     child = FORK.Process(target=record_for_ever, args=(some,))
     child.start()
-    assert some.wait(PATIENCE)
+    assert some.wait(TIMEOUT)
     child.kill()
-    child.join(PATIENCE)
+    child.join(TIMEOUT)
     folder = tmp_path / "runs/latest"
     # The files are replaced one after the other: each is whole, one may be a case ahead.
     assert len(json.loads((folder / "results.json").read_text())["results"]) >= 3

@@ -16,7 +16,6 @@ import pytest
 
 from harness.catalog import spec
 from harness.cli import stress as stress_cli
-from harness.core import host
 from harness.core.errors import UserError
 from harness.core.model import FindingKind, Image, Outcome, Result
 from harness.provoke.steps import GENERATION, Seed, Step, parse, steps_from
@@ -26,7 +25,6 @@ from harness.runner.lab import Lab
 from harness.stress import runs as stress
 from harness.stress.records import Plan, Progress, document
 from harness.stress.runs import LOG, RECORD, STEPS, Shrinking, Shrunk, Stress, interrupted
-from harness.tests.conftest import Ground
 from harness.tests.fake_project import FIX, KERNEL
 from harness.tests.fake_qemu import Boot, FakeQemu, Reply, kasan_report
 from harness.tests.processes import Ended, HarnessCommand
@@ -56,18 +54,16 @@ CRASHING = Boot(replies=(SYMBOLS, Reply("^sh -s$", console=kasan_report(FUNCTION
 
 
 @pytest.fixture
-def here(ground: Ground, qemu: FakeQemu, canaries_seen: None, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """The command works on the shared fake checkout, whose only image is enough."""
+def here(checkout: Path, qemu: FakeQemu, canaries_seen: None, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """The command works in a fake checkout, whose only image is enough."""
     load = spec.load_image
 
     def any_image(project: Path, _name: str) -> Image:
         return load(project, "minimal")
 
-    monkeypatch.setattr(host, "project_folder", lambda: ground.project)
-    monkeypatch.setenv("HARNESS_CACHE", str(ground.cache))
     monkeypatch.setattr(spec, "load_image", any_image)
     qemu.play(CLEAN)
-    return ground.project
+    return checkout
 
 
 @pytest.fixture

@@ -21,7 +21,6 @@ from harness.provoke.operations import OPERATIONS, chosen
 from harness.sweep import records as sweep_records
 from harness.sweep import sweeper as sweep
 from harness.sweep.records import Iteration, Question, Series, Sweep, grouped, ranges
-from harness.tests.conftest import Ground
 from harness.tests.fake_project import FIX, KERNEL
 from harness.tests.fake_qemu import HANGS, PANIC_TITLE, Boot, FakeQemu, Reply, Then, kasan_report, leak_report
 from harness.tests.processes import Ended, HarnessCommand, holds
@@ -173,14 +172,12 @@ CLEAN = Boot(replies=(*quiet(0, 3, 4), attempt(1), attempt(2)))
 
 
 @pytest.fixture
-def here(ground: Ground, qemu: FakeQemu, canaries_seen: None, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """The command works on the shared fake checkout, whose kernel has no fault injection to ask for."""
-    monkeypatch.setattr(host, "project_folder", lambda: ground.project)
-    monkeypatch.setenv("HARNESS_CACHE", str(ground.cache))
+def here(checkout: Path, qemu: FakeQemu, canaries_seen: None, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """The command works in a fake checkout, whose kernel has no fault injection to ask for."""
     monkeypatch.setattr(sweep, "_NEEDED", ("CONFIG_KASAN",))
     monkeypatch.setattr(sweep, "_CONDITIONS_NEED", dict.fromkeys(CONDITIONS, "CONFIG_ABSENT"))
     qemu.play(CLEAN)
-    return ground.project
+    return checkout
 
 
 @pytest.fixture

@@ -5,13 +5,13 @@ from __future__ import annotations
 
 import contextlib
 import functools
+import multiprocessing
 import os
 import signal
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
-import psutil
 import pytest
 
 from harness.core.errors import LabError, UserError
@@ -81,4 +81,4 @@ def test_an_early_end_interrupts_the_workers_which_clean_up(tmp_path: Path) -> N
         assert holds((tmp_path / "for-ever.waits").exists)
     assert not is_running(pid)
     assert len(list(tmp_path.glob("*.ended"))) == 2
-    assert not [child for child in psutil.Process().children() if "spawn_main" in " ".join(child.cmdline())]
+    assert not multiprocessing.active_children()
