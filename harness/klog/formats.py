@@ -131,6 +131,7 @@ SANITIZERS = (
         also=("bad-access in {func}",),
         frame=FrameRule((_p(_KFENCE_IN), STACK)),
         end=End.RULER,
+        stackless=True,
     ),
     Format(
         Kind.KFENCE,
@@ -148,6 +149,7 @@ SANITIZERS = (
         also=("bad-access in {func}",),
         frame=FrameRule((_p(_KFENCE_IN), STACK)),
         end=End.RULER,
+        stackless=True,
     ),
     Format(
         Kind.KFENCE,
@@ -691,7 +693,7 @@ PANICS = (
     # Each of these follows another report; if there is none, it got lost.
     Format(
         Kind.PANIC,
-        _p(_PANIC + r"(?P<why>Fatal exception|panic_on_warn set|hung_task: blocked tasks)"),
+        _p(_PANIC + r"(?:[\w -]+: )?(?P<why>Fatal exception|panic_on_warn set|hung_task: blocked tasks)"),
         "kernel panic: {why}",
         end=End.PANIC,
         aftermath=True,
@@ -780,7 +782,7 @@ FAMILIES: tuple[Family, ...] = (
         kind=Kind.OOPS,
     ),
     Family("stack segment: ", (_oops(r"stack segment: ", "stack segment fault in {func}"),), kind=Kind.OOPS),
-    Family("Kernel panic", PANICS, kind=Kind.PANIC),
+    Family("Kernel panic", PANICS, noise=_all(r"---\[ end Kernel panic"), kind=Kind.PANIC),
     Family(
         "PANIC: double fault",
         (_oops(r"PANIC: double fault", "PANIC: double fault in {func}", pointer_only=True),),
@@ -959,6 +961,7 @@ CONTINUATIONS = _all(
     r"unregister_netdevice: waiting for",
     r"PANIC: double fault",
     r"Internal error:",
+    r"Unhandled fault: alignment exception",
     r"unreferenced object 0x",
 )
 

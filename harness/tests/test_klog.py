@@ -187,6 +187,12 @@ class TestFindings:
         (finding,) = parse(b"[    1.000000] Kernel panic - not syncing: Fatal exception\n")
         assert (finding.corrupted, finding.consequence) == (True, False)
 
+    def test_the_last_line_of_a_panic_is_no_second_report(self) -> None:
+        (finding,) = parse(own_log("panic-stack-end-6.1"))
+        assert finding.text.endswith(
+            "---[ end Kernel panic - not syncing: corrupted stack end detected inside scheduler ]---"
+        )
+
     def test_oops_frames_begin_at_the_instruction_pointer(self) -> None:
         (finding,) = parse(OOPS.encode())
         assert finding.title == OOPS_TITLE

@@ -17,8 +17,10 @@ from pathlib import Path
 import pytest
 
 from harness.core.model import Finding
-from harness.klog import golden
+from harness.klog import engine, golden
+from harness.klog.formats import FAMILIES
 from harness.klog.golden import Golden
+from harness.klog.schema import Format
 
 OWN_LOGS = Path(__file__).parent / "data" / "klog"
 CHECKOUT = Path(__file__).parents[2]
@@ -65,6 +67,29 @@ def test_own_log_is_read_right(path: Path) -> None:
     assert found is not None
     assert (found.title, frozenset(found.alt_titles)) == (expected.title, expected.also)
     assert found.corrupted == expected.corrupted
+
+
+def rows_read(path: Path, monkeypatch: pytest.MonkeyPatch) -> list[Format]:
+    """The rows of the table that give an own log's first title."""
+    readings: dict[int, tuple[engine.Beginning, engine.Verdict]] = {}
+    judge = engine.judge
+
+    def recorded(start: engine.Beginning, lines: Sequence[str], beyond: Sequence[str] = ()) -> engine.Verdict:
+        reading = judge(start, lines, beyond)
+        readings[id(start)] = (start, reading)  # a report is judged again when it has grown
+        return reading
+
+    with monkeypatch.context() as patch:
+        patch.setattr(engine, "judge", recorded)
+        case = read_case(path)
+        assert case.right_title, path
+    return [one.format for _, one in readings.values() if one.title == case.title and one.format is not None]
+
+
+def test_each_row_of_the_table_has_a_golden_log(monkeypatch: pytest.MonkeyPatch) -> None:
+    read = {id(row) for path in own_logs() for row in rows_read(path, monkeypatch)}
+    rows = [row for family in FAMILIES for row in family.formats]
+    assert [row for row in rows if id(row) not in read] == [], f"add a log to {OWN_LOGS.relative_to(CHECKOUT)}"
 
 
 @pytest.fixture(scope="module")
