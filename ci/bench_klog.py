@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-2.0-only
-"""How fast the kernel log parser reads a large console log, and in how much memory.
+"""Measure how fast the kernel log parser reads a large console log, and the memory it needs.
 
 python ci/bench_klog.py [--megabytes 200] [--reports 50] [--json]
 """
@@ -35,7 +35,7 @@ PATTERNS = (
 
 
 def reports() -> list[bytes]:
-    """The hand-written reports of the tests."""
+    """The reports of the golden logs."""
     logs = sorted((CHECKOUT / "harness/tests/data/klog").glob("*.log"))
     return [path.read_bytes().partition(b"\n\n")[2] for path in logs if b"TITLE:" in path.read_bytes()]
 
@@ -53,7 +53,7 @@ def clean_piece(seed: int) -> bytes:
 
 
 def console(megabytes: int, count: int) -> Iterator[bytes]:
-    """The log in pieces; a few clean pieces are used again and again: making them takes long."""
+    """The log in pieces; a few clean pieces are repeated, because making them takes long."""
     clean = [clean_piece(seed) for seed in range(4)]
     texts = reports()
     every = max(1, megabytes // max(1, count))
@@ -66,7 +66,7 @@ def console(megabytes: int, count: int) -> Iterator[bytes]:
 
 
 def measure(pieces: list[bytes]) -> tuple[float, int, int]:
-    """Seconds, bytes, findings."""
+    """The seconds for all pieces, their bytes, the findings."""
     parser = LogParser()
     found = 0
     start = time.perf_counter()
@@ -77,7 +77,7 @@ def measure(pieces: list[bytes]) -> tuple[float, int, int]:
 
 
 def peak_memory() -> float:
-    """In MB."""
+    """The largest resident size of this process so far, in MB."""
     return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
 
 

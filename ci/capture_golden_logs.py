@@ -1,10 +1,10 @@
 # SPDX-License-Identifier: GPL-2.0-only
-"""Make golden logs for the tests of the kernel log parser: boot a kernel, have it report, keep what it printed.
+"""Capture golden logs for the tests of the kernel log parser: boot a kernel and provoke reports.
 
     python ci/capture_golden_logs.py debian-6.12-thorough harness/tests/data/klog [KIND...]
 
-Each log gets a header with what the parser finds in it *now*: read the log and correct the header by hand
-where the parser is wrong. The kernel needs the fragment "thorough" (LKDTM, lockdep, UBSAN).
+Each log gets a header with what the parser finds in it *now*: read the log, and correct the header where
+the parser is wrong. The kernel needs the fragment "thorough" (LKDTM, lockdep, UBSAN).
 """
 
 from __future__ import annotations
@@ -31,20 +31,20 @@ from harness.vm.guest import CommandOverdue, Guest, GuestStopped  # noqa: E402
 
 _LKDTM = "/sys/kernel/debug/provoke-crash/DIRECT"
 _CANARY = "/sys/kernel/debug/lab_canary"
-#: How long a detector may take to report, in seconds on hardware virtualisation.
+#: A detector reports within so many seconds on hardware virtualisation.
 _REPORT_SECONDS = 30.0
-#: The console file grows no more: what belongs to the report is in it.
+#: Seconds after which a report is complete on the console.
 _SETTLE_SECONDS = 10.0
 
 
 @dataclass(frozen=True)
 class Provocation:
-    """How to have a kernel report something.
+    """How to make a kernel report something.
 
     Attributes:
-        kind: names the log.
-        trigger: shell command that provokes; it may never return.
-        prepare: shell command before that.
+        kind: name of the log.
+        trigger: shell command that provokes the report; it may never return.
+        prepare: shell command to run first.
     """
 
     kind: str
@@ -84,14 +84,14 @@ PROVOCATIONS = (
 
 @contextlib.contextmanager
 def booted(lab: Lab, folder: Path) -> Iterator[Guest]:
-    """A guest with the canaries loaded."""
+    """Boot a guest with the canaries loaded."""
     with lab.guests.one(folder) as guest:
         guest.load_lab_module("lab_canary")
         yield guest
 
 
 def printed(lab: Lab, provocation: Provocation) -> bytes:
-    """What the kernel printed when it was provoked."""
+    """What the kernel prints when it is provoked."""
     with tempfile.TemporaryDirectory() as scratch:
         console = Path(scratch) / "console.log"
         with booted(lab, Path(scratch)) as guest:
@@ -135,7 +135,7 @@ def header(release: str, found: Finding | None) -> bytes:
 
 
 def main() -> int:
-    """Capture the logs that were asked for, by default all."""
+    """Capture the chosen logs, by default all."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("kernel", help="a name in kernels/")
     parser.add_argument("folder", type=Path, help="where the logs go")

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-2.0-only
-"""``harness parse``: findings of saved logs, as text, JSON or mail."""
+"""``harness parse``: the findings of saved logs, as text, JSON or mail."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ from harness.symbolize.source_lines import with_source_lines
 _ALL_READ, _SOME_UNREADABLE = 0, 2
 _STANDARD_INPUT = "-"
 _CHUNK = 1 << 20
-#: kmemleak's file is read whole; a longer one is read like a log, record for record. So is a golden log, up to here.
+#: Largest kmemleak file or golden log that is read whole, in bytes; a longer one is read like any other log.
 _LARGEST_WHOLE = 64 << 20
 #: Beside a console log in a folder of evidence (harness/runner/judge.py, harness/runner/lab.py).
 _REPEAT, _CONFIGURATION = "repeat.command", "kernel.config"
@@ -43,12 +43,12 @@ class Form(enum.Enum):
 
 @dataclass(frozen=True)
 class Parsing:
-    """What to do with logs.
+    """How to read and print logs.
 
     Attributes:
         modules: folders with the modules of the logs' kernel, for source lines.
         suppressions: known noise.
-        today: the day it is.
+        today: decides which suppressions have expired.
         form: how to print the findings.
     """
 
@@ -59,23 +59,21 @@ class Parsing:
 
 
 def checked_folders(folders: Sequence[Path]) -> tuple[Path, ...]:
-    """Folders with modules.
+    """The folders, each of which has modules.
 
     Raises:
-        UserError: there is none in one of them.
+        UserError: one has none.
     """
     for folder in folders:
         if not any(folder.glob("*.ko")):
-            raise UserError(
-                f"{folder}: there are no modules (*.ko) in it", "name a folder that has the log's modules"
-            )
+            raise UserError(f"{folder}: has no modules (*.ko)", "name a folder with the modules of the log's kernel")
     return tuple(folders)
 
 
 def parse_files(files: Sequence[Path], parsing: Parsing) -> int:
-    """Print what is wrong in some logs; return the exit code.
+    """Print the findings of logs; return the exit code.
 
-    A file that cannot be read is named, and the others are parsed all the same.
+    A file that cannot be read is named, and the others are still parsed.
     """
     status = _ALL_READ
     for file in files:
@@ -86,7 +84,7 @@ def parse_files(files: Sequence[Path], parsing: Parsing) -> int:
             status = _SOME_UNREADABLE
             continue
         if not found:
-            say(f"note: {_shown(file)}: nothing is reported in it")
+            say(f"note: {_shown(file)}: no kernel report found")
         sifted = suppressions.apply(with_source_lines(found, parsing.modules), parsing.suppressions, parsing.today)
         for note in sifted.notes:
             say(f"note: {_shown(file)}: {without_control_characters(note)}")
@@ -103,7 +101,7 @@ def _read(file: Path) -> tuple[Finding, ...]:
         with file.open("rb") as stream:
             return _findings(stream)
     if sys.stdin is None:
-        raise OSError("it is closed")
+        raise OSError("closed")
     return _findings(sys.stdin.buffer)
 
 

@@ -1,14 +1,14 @@
 # SPDX-License-Identifier: GPL-2.0-only
-"""Kernel log in, findings out. Pure and streaming; a table of formats, not code per format.
+"""Kernel log in, findings out. Pure and streaming; formats are rows of a table, not code.
 
-``parser`` splits the log into lines and reports, ``prefix`` cleans a line, ``formats`` is the table
-of formats (``schema`` its columns, ``skips`` the functions that are never to blame), ``engine``
-interprets it, ``report`` collects one report, ``stack``, ``rustnames`` and ``details`` read what is
-in it, ``titles`` makes titles comparable, ``kmemleak`` reads the leak detector's file, ``golden``
-reads logs that carry what must be found in them.
+``parser`` splits the log into lines and reports, ``prefix`` removes what log tools put before a line,
+``formats`` is the table of formats (``schema`` its columns, ``skips`` the functions that titles skip),
+``engine`` interprets it, ``report`` collects one report, ``stack``, ``rustnames`` and ``details`` read
+what is in it, ``titles`` makes titles comparable, ``kmemleak`` reads kmemleak's file, ``injections``
+reads the messages of fault injection, ``golden`` reads logs that state what must be found in them.
 """
 
 from harness.klog.kmemleak import is_kmemleak, parse_kmemleak
-from harness.klog.parser import LogParser, parse, parse_stream
+from harness.klog.parser import LogParser, parse
 
-__all__ = ["LogParser", "is_kmemleak", "parse", "parse_kmemleak", "parse_stream"]
+__all__ = ["LogParser", "is_kmemleak", "parse", "parse_kmemleak"]

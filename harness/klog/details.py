@@ -8,7 +8,7 @@ from collections.abc import Sequence
 from functools import cached_property
 
 from harness.core.model import FindingKind, Frame
-from harness.klog.engine import Verdict
+from harness.klog.engine import Reading
 from harness.klog.stack import (
     CALL_TRACE,
     LEAK_BACKTRACE,
@@ -23,9 +23,9 @@ _ALLOCATED = re.compile(r"Allocated by task \d+|^\s*Allocated:|^Uninit was creat
 _FREED = re.compile(r"Freed by task \d+|^\s*Freed:")
 _LAST_WORK = re.compile(r"Last potentially related work creation:")
 _ACCESS = re.compile(r"(?:Read|Write) of size (\d+)")
-#: The buggy address belongs to the cache kmalloc-192 of size 192
+#: mm/kasan/report.c, describe_object(): which belongs to the cache kmalloc-192 of size 192
 _OBJECT = re.compile(r"which belongs to the cache (\S+) of size (\d+)")
-#: The object's line of KFENCE (mm/kfence/report.c) and of old KASAN
+#: mm/kfence/report.c, kfence_print_object(); KASAN of old kernels
 _KFENCE_OBJECT = re.compile(r"kfence-#\d+.*?size=(\d+), cache=(\S+)")
 _OLD_OBJECT = re.compile(r"Object at [0-9a-f]+, in cache (\S+) size: (\d+)")
 _LEAKED = re.compile(r"unreferenced object 0x[0-9a-f]+ \(size (\d+)\)")
@@ -35,31 +35,35 @@ _CPU_LINE = re.compile(
     r"CPU: (?P<cpu>\d+) (?:UID: \d+ )?PID: (?P<pid>\d+) Comm: (?P<comm>.{1,32}?) "
     r"(?:Not tainted|Tainted: [A-Z -]{1,60}?) +(?P<release>\d+\.\d\S*)"
 )
-#: ... the same without the CPU (kernel/hung_task.c), and the other way round (kernel/locking/lockdep.c)
+#: The same without the CPU (kernel/hung_task.c), and with the release first (kernel/locking/lockdep.c).
 _RELEASE = re.compile(
     r"(?:Not tainted|Tainted: [A-Z -]{1,60}?) +(\d+\.\d\S*)|^(\d+\.\d\S*) (?:#\d+ )?(?:Not tainted|Tainted: )"
 )
 _HUNG = re.compile(r"task (.{1,40}?):(\d+) (?:blocked|can't die)")
 _BY_TASK = re.compile(r"by task (.{1,40}?)/(\d+)")
-_WARNED_BY = re.compile(r"WARNING: CPU: (\d+) PID: (\d+) at")
 #: kernel/rcu, kernel/watchdog.c
 _ON_CPU = re.compile(r"CPU#?[ :]?(\d+)")
 
 
 class Details:
-    """Reads a report's lines."""
+    """Reads a report's lines.
 
-    def __init__(self, lines: Sequence[str], verdict: Verdict) -> None:
+    Args:
+        lines: all of the report.
+        reading: what the table of formats says of them.
+    """
+
+    def __init__(self, lines: Sequence[str], reading: Reading) -> None:
         self._lines = lines
-        self._verdict = verdict
+        self._reading = reading
 
     def _first(self, pattern: re.Pattern[str]) -> re.Match[str] | None:
         return next((match for text in self._lines if (match := pattern.search(text))), None)
 
     @cached_property
     def frames(self) -> tuple[Frame, ...]:
-        """The failing task's stack, from the instruction pointer on where the report gives it."""
-        if self._verdict.format and self._verdict.format.kind is FindingKind.MEMORY_LEAK:
+        """The failing task's stack; it begins with the instruction pointer where the report has one."""
+        if self._reading.format and self._reading.format.kind is FindingKind.MEMORY_LEAK:
             return frames_after(self._lines, LEAK_BACKTRACE)
         pointer: Frame | None = None
         for number, text in enumerate(self._lines):
@@ -71,7 +75,7 @@ class Details:
         return self._without_heading(pointer)
 
     def _without_heading(self, pointer: Frame | None) -> tuple[Frame, ...]:
-        """KMSAN and KFENCE print the stack without a heading; other reports may have only a pointer."""
+        """The stack of KMSAN and KFENCE, which has no heading; other reports may have the pointer only."""
         at = next((number for number, text in enumerate(self._lines[1:], 1) if parse_frame(text)), None)
         trace = read_trace(self._lines[at:]) if at is not None and at < 8 else ()
         return _with_pointer(pointer, trace)
@@ -115,7 +119,7 @@ class Details:
 
     @cached_property
     def task(self) -> str:
-        """``comm/pid``: the task that the report names, else the one that was running."""
+        """``comm/pid`` of the task that the report names, else of the one that was running."""
         for pattern in (_HUNG, _LEAKER):
             if match := self._first(pattern):
                 return f"{match[1]}/{match[2]}"

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-2.0-only
-"""Interprets the table of formats: which report does a line begin, what is its title, is it damaged."""
+"""Interprets the table of formats: which report a line begins, what its title is, whether it is damaged."""
 
 from __future__ import annotations
 
@@ -10,17 +10,17 @@ from dataclasses import dataclass
 
 from harness.klog import titles
 from harness.klog.formats import CONTINUATIONS, FAMILIES
-from harness.klog.schema import Family, Format, FrameRule, Pick, Step
+from harness.klog.schema import Collect, Family, Format, FrameRule, Pick
 from harness.klog.skips import ALWAYS, DISPATCHERS, HANG_BUCKETS, WAITING
 from harness.klog.stack import FAULT_INJECTION_FRAME, OPTIONAL_HEADINGS, STACK_HEADINGS, title_functions
 
-#: Header patterns see this much of a line around its marker, which keeps hostile lines cheap.
+#: Header patterns see so many characters of a line around its marker, which keeps hostile lines cheap.
 _WINDOW_BEFORE, _WINDOW_AFTER = 256, 1024
 
 #: Stands for the guilty function where none was found.
 UNKNOWN = "corrupted"
 
-#: How far behind its heading the first frame of a stack may be.
+#: So many lines after its heading at most comes the first frame of a stack.
 _HEADING_REACH = 15
 
 _DISPATCHER = re.compile("|".join(DISPATCHERS))
@@ -32,9 +32,9 @@ class Beginning:
     """The first line of a report.
 
     Attributes:
-        family: the formats that it may be.
+        family: the formats that it may be of.
         text: the line.
-        window: the part of it that header patterns are matched with.
+        window: the part of it that header patterns are searched in.
     """
 
     family: Family
@@ -43,17 +43,17 @@ class Beginning:
 
     @property
     def continues(self) -> bool:
-        """The line may as well belong to a report that is in progress."""
+        """The line belongs to the report in progress, if there is one."""
         return any(pattern.search(self.window) for pattern in CONTINUATIONS)
 
     @property
     def is_aftermath(self) -> bool:
-        """Such reports are often caused by the reporting of another one."""
+        """Such reports are often caused by printing another one."""
         return self.family.marker == "Kernel panic" or "possible circular locking dependency detected" in self.window
 
 
 @dataclass(frozen=True)
-class Verdict:
+class Reading:
     """What a report's lines say.
 
     Attributes:
@@ -61,8 +61,8 @@ class Verdict:
         title, also: cleaned titles.
         function: the guilty function, empty where unknown.
         groups: what the row's patterns captured.
-        damage: why the title is not to be trusted, empty if it is.
-        second_choice: found the row's second way; more lines may make the first one work.
+        damage: why the title cannot be trusted, empty where it can.
+        provisional: the function was found by an alternative path; more lines may make the first one succeed.
     """
 
     format: Format | None
@@ -71,19 +71,19 @@ class Verdict:
     function: str
     groups: dict[str, str]
     damage: str
-    second_choice: bool = False
+    provisional: bool = False
 
 
 @dataclass(frozen=True)
 class _Guilty:
-    """A guilty function: by its usual name, and as it stands in the stack."""
+    """A guilty function: its usual name, and the name in the stack."""
 
     name: str = ""
     raw: str = ""
 
 
 def beginning(text: str) -> Beginning | None:
-    """The report that this line begins, None for other lines."""
+    """The report that a line begins, None for other lines."""
     for family in FAMILIES:
         at = text.find(family.marker)
         if at < 0:
@@ -94,13 +94,13 @@ def beginning(text: str) -> Beginning | None:
     return None
 
 
-def judge(start: Beginning, lines: Sequence[str], beyond: Sequence[str] = ()) -> Verdict:
-    """Title and condition of a report.
+def interpret(start: Beginning, lines: Sequence[str], beyond: Sequence[str] = ()) -> Reading:
+    """The title of a report, and whether it is damaged.
 
     Args:
         start: its first line.
-        lines: its text without unsure frames, from the first line on.
-        beyond: text of it or of another report: no title is made of it, but the missing stack may be there.
+        lines: its lines without unsure frames, from the first one on.
+        beyond: lines of it or of another report: they give no title, but the missing stack may be there.
     """
     damage = ""
     for row in start.family.formats:
@@ -110,22 +110,22 @@ def judge(start: Beginning, lines: Sequence[str], beyond: Sequence[str] = ()) ->
         groups = {name: text for name, text in match.groupdict().items() if text is not None}
         found = _follow(row.needs, lines[1:])
         if found is None:
-            damage = "its first line is recognised, but not what should follow"
+            damage = "the first line is known, but not what follows it"
             continue
-        return _verdict(row, groups | found, lines, beyond)
+        return _reading(row, groups | found, lines, beyond)
     raw = start.window[start.window.find(start.family.marker) :]
     title = titles.clean(raw)
     if any(pattern.search(start.window) for pattern in start.family.damaged):
-        damage = "its first line is not complete"
-    return Verdict(None, title, (), "", {}, damage or ("a time stamp is mixed in" if titles.has_stamp(raw) else ""))
+        damage = "the first line is incomplete"
+    return Reading(None, title, (), "", {}, damage or ("a time stamp is mixed in" if titles.has_stamp(raw) else ""))
 
 
-def _verdict(row: Format, groups: dict[str, str], lines: Sequence[str], beyond: Sequence[str]) -> Verdict:
+def _reading(row: Format, groups: dict[str, str], lines: Sequence[str], beyond: Sequence[str]) -> Reading:
     damage = "only damaged reports look like this" if row.untrusted else ""
     guilty = [_Guilty(groups["func"], groups["func"])] if "func" in groups else []
-    second_choice = False
+    provisional = False
     if row.frame:
-        guilty, intact, second_choice = find_guilty(row.frame, lines)
+        guilty, intact, provisional = find_guilty(row.frame, lines)
         if not intact:
             damage = "no usable stack trace"
     named = _names(groups, [entry.name for entry in guilty])
@@ -138,14 +138,14 @@ def _verdict(row: Format, groups: dict[str, str], lines: Sequence[str], beyond: 
     if not damage and not row.stackless:
         damage = _stack_damage([*lines, *beyond])
     function = guilty[0].name if guilty and "{func}" in row.title else ""
-    return Verdict(
+    return Reading(
         row,
         titles.clean(raw_title),
         tuple(dict.fromkeys(titles.clean(text) for text in also)),
         "" if function == UNKNOWN else function,
         groups,
         damage,
-        second_choice,
+        provisional,
     )
 
 
@@ -167,7 +167,7 @@ def _alternatives(row: Format, groups: dict[str, str], guilty: Sequence[_Guilty]
 
 
 def _follow(needs: Sequence[re.Pattern[str]], lines: Sequence[str]) -> dict[str, str] | None:
-    """What the needed lines capture, None if one is missing; one line may satisfy several patterns."""
+    """What the needed lines capture, None where one is missing; one line may match several patterns."""
     groups: dict[str, str] = {}
     number, offset = 0, 0
     for pattern in needs:
@@ -190,11 +190,12 @@ def _skipped_by(skip: tuple[str, ...]) -> re.Pattern[str]:
 
 @functools.lru_cache(maxsize=4096)
 def is_skipped(function: str, skip: tuple[str, ...]) -> bool:
+    """Whether titles skip a function, always or by these patterns."""
     return _skipped_by(skip).search(function) is not None
 
 
 class _Walk:
-    """Follows the steps of a frame rule through a report."""
+    """Follows a path of a frame rule through a report."""
 
     def __init__(self, skip: tuple[str, ...], lines: Sequence[str]) -> None:
         self._skip = skip
@@ -202,27 +203,27 @@ class _Walk:
         self.stacks: list[list[str]] = [[]]
         self.intact = True
 
-    def take(self, steps: Sequence[re.Pattern[str] | Step]) -> None:
-        """Collect frames: one list for each stack, with the frames of the lines looked for before it."""
+    def follow(self, path: Sequence[re.Pattern[str] | Collect]) -> None:
+        """Collect functions: one list for each stack, with those of the lines looked for before it."""
         collected = 0
         ahead = False
-        for number, step in enumerate(steps):
+        for number, part in enumerate(path):
             if ahead:
                 ahead = False
-            elif isinstance(step, re.Pattern):
-                self._look_for(step)
+            elif isinstance(part, re.Pattern):
+                self._look_for(part)
             else:
                 if collected:
                     self.stacks.append([])
                 collected += 1
-                following = steps[number + 1] if number + 1 < len(steps) else None
+                following = path[number + 1] if number + 1 < len(path) else None
                 ahead = self._collect(following if isinstance(following, re.Pattern) else None)
 
     def _keep(self, *functions: str | None) -> None:
         self.stacks[-1] += [name for name in functions if name and not is_skipped(name, self._skip)]
 
     def _next(self) -> str | None:
-        """The next line; None at the end, and where the stack of an injected fault got mixed in."""
+        """The next line; None at the end, and where the stack of an injected failure got mixed in."""
         text = next(self._lines, None)
         if text is not None and "should_fail" in text and FAULT_INJECTION_FRAME.match(text):
             self.intact = False
@@ -237,7 +238,7 @@ class _Walk:
                 return
 
     def _collect(self, following: re.Pattern[str] | None) -> bool:
-        """Collect a stack; true if the line that the next step looks for was met on the way."""
+        """Collect a stack; true where it ended with the line that is looked for next."""
         while (text := self._next()) is not None:
             if any(heading.search(text) for heading in STACK_HEADINGS):
                 return False
@@ -250,11 +251,11 @@ class _Walk:
 
 
 def find_guilty(rule: FrameRule, lines: Sequence[str]) -> tuple[list[_Guilty], bool, bool]:
-    """The guilty function of each stack, whether all were found in order, whether by the second way."""
-    steps = rule.steps
-    for steps in (rule.steps, *rule.otherwise):
+    """The guilty function of each stack, whether all were found, whether by an alternative path."""
+    path = rule.path
+    for path in (rule.path, *rule.otherwise):
         walk = _Walk(rule.skip, lines)
-        walk.take(steps)
+        walk.follow(path)
         guilty = [_pick(rule.pick, stack) for stack in walk.stacks]
         intact = walk.intact and all(entry.name for entry in guilty)
         if intact:
@@ -262,7 +263,7 @@ def find_guilty(rule: FrameRule, lines: Sequence[str]) -> tuple[list[_Guilty], b
     return (
         [entry if entry.name else _Guilty(UNKNOWN, UNKNOWN) for entry in guilty],
         intact,
-        steps is not rule.steps,
+        path is not rule.path,
     )
 
 
@@ -280,7 +281,7 @@ def _pick(how: Pick, stack: Sequence[str]) -> _Guilty:
 
 
 def _looping(names: Sequence[str]) -> tuple[str, int]:
-    """The function that the first dispatcher called: it stays the same while the CPU loops."""
+    """The function that the first dispatcher called: it does not change while the CPU loops."""
     for number, name in enumerate(names):
         if "smp_call_function" in name:
             return "smp_call_function", number
@@ -291,7 +292,7 @@ def _looping(names: Sequence[str]) -> tuple[str, int]:
 
 
 def _waiting(names: Sequence[str]) -> tuple[str, int]:
-    """The first function that is not about waiting; waits for a few notorious things have one name."""
+    """The first function that is not about waiting; waits for a few well-known things have one name."""
     for number, name in enumerate(names):
         for part, bucket in HANG_BUCKETS:
             if part in name:
@@ -303,7 +304,7 @@ def _waiting(names: Sequence[str]) -> tuple[str, int]:
 
 
 def _stack_damage(lines: Sequence[str]) -> str:
-    """Each heading of a stack must be followed by a frame, and there must be a stack."""
+    """What is wrong with the stacks: a heading without frames, or no stack at all; empty where nothing is."""
     complete = False
     for heading in STACK_HEADINGS:
         number = next((number for number, text in enumerate(lines) if heading.search(text)), None)
@@ -311,7 +312,7 @@ def _stack_damage(lines: Sequence[str]) -> str:
             continue
         rest = lines[number + 1 : number + 1 + _HEADING_REACH]
         if len(rest) < 2:
-            return "it is cut off at a stack trace"
+            return "it ends at the heading of a stack trace"
         if _has_frame(rest):
             complete = True
         elif heading not in OPTIONAL_HEADINGS:

@@ -1,11 +1,11 @@
 # SPDX-License-Identifier: GPL-2.0-only
-"""The table of report formats: how each begins, what its title is, and where its guilty function stands.
+"""The table of report formats: how each begins, what its title is, how its guilty function is found.
 
-A row is data only; ``engine`` reads it. To add a format, add a row. Titles follow syzbot's, the
-field's common language. In a row, ``{func}`` is the guilty function, ``{second}`` the one of a
-second stack; other names are groups of ``header`` or ``needs``. What the field calls a report is a
-fact of syzkaller's public rules (pkg/report/linux.go); how a report looks is in the kernel file
-named above its rows.
+A row is data only; ``engine`` interprets it. CONTRIBUTING.md says how to add one; each needs a golden
+log in ``harness/tests/data/klog``. Titles are those that syzbot gives, by syzkaller's public rules
+(pkg/report/linux.go). In a title, ``{func}`` is the guilty function, ``{second}`` that of the second
+stack; other names are groups of ``header`` or ``needs``. What a report looks like is in the kernel
+files named above its rows.
 """
 
 from __future__ import annotations
@@ -33,7 +33,7 @@ def _line(kind: Kind, header: str, title: str, *also: str) -> Format:
 
 AT_FUNC = _p(rf"at: (?:{PC} +)?{FUNC}")
 AT_PC_FUNC = _p(rf"{PC} +{FUNC}")
-LOCK_ORIGIN = _p(r"Local variable .* created at:|Uninit was created at:")
+_KMSAN_ORIGIN = _p(r"Local variable .* created at:|Uninit was created at:")
 
 POINTER_THEN_TRACE = (INSTRUCTION_POINTER, CALL_TRACE, STACK)
 TRACE = (CALL_TRACE, STACK)
@@ -65,9 +65,9 @@ _USB_HELPERS = (
 
 _KASAN_FREE = r"BUG: KASAN: (?:double-free or invalid-free|double-free|invalid-free) in " + FUNC
 _KFENCE_IN = r"BUG: KFENCE: [a-z\- ]+ in " + FUNC
-_KMSAN_STEPS = (STACK, LOCK_ORIGIN, STACK)
+_KMSAN_PATH = (STACK, _KMSAN_ORIGIN, STACK)
 
-#: mm/kasan/report.c, mm/kmsan/report.c, kernel/kcsan/report.c, mm/kfence/report.c
+#: mm/kasan/report.c (``on address``: until 4.11), mm/kmsan/report.c, kernel/kcsan/report.c, mm/kfence/report.c
 SANITIZERS = (
     Format(
         Kind.KASAN,
@@ -104,7 +104,7 @@ SANITIZERS = (
         "KMSAN: kernel-usb-infoleak in {func}",
         also=("KMSAN origin in {second}",),
         frame=FrameRule(
-            _KMSAN_STEPS,
+            _KMSAN_PATH,
             skip=("alloc_skb", *_USB_HELPERS),
         ),
         end=End.RULER,
@@ -116,8 +116,8 @@ SANITIZERS = (
         "KMSAN: {bug} in {func}",
         also=("bad-access in {func}",),
         frame=FrameRule(
-            _KMSAN_STEPS,
-            # generic cryptography is where it is noticed
+            _KMSAN_PATH,
+            # where the use of what others left uninitialized is noticed
             skip=("alloc_skb", "netlink_ack", "netlink_rcv_skb", "_encrypt$", "^(?:crypto|cipher|drbg|rng)_"),
         ),
         end=End.RULER,
@@ -131,6 +131,7 @@ SANITIZERS = (
         also=("bad-access in {func}",),
         frame=FrameRule((_p(_KFENCE_IN), STACK)),
         end=End.RULER,
+        stackless=True,
     ),
     Format(
         Kind.KFENCE,
@@ -148,6 +149,7 @@ SANITIZERS = (
         also=("bad-access in {func}",),
         frame=FrameRule((_p(_KFENCE_IN), STACK)),
         end=End.RULER,
+        stackless=True,
     ),
     Format(
         Kind.KFENCE,
@@ -184,7 +186,8 @@ PAGE_FAULTS = (
 
 _HELD_LOCK_LINES = _all(r"leaving the kernel with locks still held", rf"at: (?:{PC} +)?{FUNC}")
 
-#: kernel/locking/{spinlock_debug,lockdep}.c, kernel/watchdog.c, kernel/sched/core.c, kernel/workqueue.c
+#: kernel/locking/{spinlock_debug,lockdep}.c (where it says BUG: here, Linux 4.13 and later say WARNING:),
+#: kernel/watchdog.c, kernel/sched/core.c, kernel/workqueue.c
 SCHEDULING_AND_LOCKS = (
     Format(
         Kind.LOCKDEP,
@@ -264,7 +267,7 @@ SCHEDULING_AND_LOCKS = (
         end=End.NOTHING,
         stackless=True,
     ),
-    # arm and arm64 write this where x86 warns, and the field has one title for both
+    # syzbot gives it the title of lockdep's warnings about itself
     Format(
         Kind.LOCKDEP,
         _p(r"BUG: Invalid wait context"),
@@ -274,7 +277,8 @@ SCHEDULING_AND_LOCKS = (
     ),
 )
 
-#: mm/memory.c, mm/page_alloc.c, kernel/fork.c, fs/dcache.c, mm/kmemleak.c, arch/x86/kernel/traps.c
+#: mm/memory.c, mm/page_alloc.c, kernel/fork.c (``nr_ptes``, ``nr_pmds``: until 4.14), fs/dcache.c,
+#: mm/kmemleak.c, arch/x86/kernel/traps.c
 MEMORY_AND_FILES = (
     _line(Kind.BUG, r"BUG: Bad rss-counter state", "BUG: Bad rss-counter state"),
     _line(Kind.BUG, r"BUG: non-zero nr_ptes on freeing mm", "BUG: non-zero nr_ptes on freeing mm"),
@@ -289,7 +293,7 @@ MEMORY_AND_FILES = (
         Kind.BUG,
         _p(r"BUG: Bad page (?P<what>state|cache)"),
         "BUG: Bad page {what} in {func}",
-        # Who allocated the page says more than who noticed.
+        # The function that allocated the page says more than the one that noticed.
         frame=FrameRule(
             (_p(r"page last allocated"), STACK),
             skip=(
@@ -318,12 +322,12 @@ MEMORY_AND_FILES = (
 )  # fmt: skip
 
 BUG_NOISE = _all(
-    "ODEBUG:",  # lib/debugobjects.c says that it is out of memory
+    "ODEBUG:",  # lib/debugobjects.c, debug_objects_oom()
     "Boot_DEBUG:", "xlog_status:", "DEBUG:",  # Android
-    "BUG: no syscalls can create resource",  # syzkaller's own
+    "BUG: no syscalls can create resource",  # syzkaller
 )  # fmt: skip
 
-#: kernel/panic.c, for warnings of code that is called by the guilty one
+#: kernel/panic.c, __warn(); all rows but the last are about code that checks what its caller does
 WARNINGS_ELSEWHERE = (
     Format(
         Kind.WARNING,
@@ -409,7 +413,7 @@ WARNINGS_ELSEWHERE = (
     ),
 )
 
-#: kernel/locking/lockdep.c; old kernels say INFO: where newer ones say WARNING:
+#: kernel/locking/lockdep.c, since 4.13; before, it says INFO: or BUG:
 LOCKDEP_WARNINGS = (
     Format(
         Kind.LOCKDEP,
@@ -440,7 +444,7 @@ LOCKDEP_WARNINGS = (
         needs=_all("is trying to acquire lock"),
         frame=FrameRule(
             (AT_FUNC, AT_FUNC, STACK),
-            # they take the locks of work items
+            # they hold the locks of work items
             skip=("process_one_work", "flush_workqueue", "drain_workqueue", "destroy_workqueue"),
         ),
         end=End.NOTHING,
@@ -532,7 +536,7 @@ WARNING_NOISE = _all(
     r"XFS \(\w+\): WARNING",
 )
 
-#: kernel/rcu/tree_stall.h, kernel/hung_task.c, kernel/locking/lockdep.c
+#: kernel/rcu/tree_stall.h, kernel/hung_task.c (``can't die``: linux-next only), kernel/locking/lockdep.c
 INFORMATION = (
     Format(
         Kind.LOCKDEP,
@@ -619,7 +623,7 @@ INFORMATION = (
         frame=_after_call_trace("schedule"),
         end=End.NOTHING,
     ),
-    # left over from reports of very old kernels whose beginning is lost
+    # mm/slub.c, print_track(), of old kernels: what is left of a report whose beginning is lost
     Format(
         Kind.OTHER,
         _p(r"INFO: (?P<what>Freed|Allocated) in (?P<words>.*)"),
@@ -688,10 +692,10 @@ PANICS = (
         "kernel panic: Couldn't open N_TTY ldisc",
         end=End.PANIC,
     ),
-    # Each of these follows another report; if there is none, it got lost.
+    # Each of these follows another report; where there is none, it was lost. Newer kernels name who panics.
     Format(
         Kind.PANIC,
-        _p(_PANIC + r"(?P<why>Fatal exception|panic_on_warn set|hung_task: blocked tasks)"),
+        _p(_PANIC + r"(?:[\w -]+: )?(?P<why>Fatal exception|panic_on_warn set|hung_task: blocked tasks)"),
         "kernel panic: {why}",
         end=End.PANIC,
         aftermath=True,
@@ -714,7 +718,7 @@ BUGS = (
         also=("bad-access in {func}",),
         frame=_after_call_trace(),
     ),
-    # socket buffer helpers check their callers
+    # helpers for socket buffers check what their callers do
     Format(Kind.BUG, _p(r"kernel BUG at "), "kernel BUG in {func}", frame=_at_pointer("^skb_")),
 )
 
@@ -726,7 +730,7 @@ def _oops(header: str, title: str, *also: str, pointer_only: bool = False) -> Fo
 
 _ACCESS = "bad-access in {func}"
 
-#: A line begins a report if it contains a marker and is no noise; the first family that fits has it.
+#: A line begins a report where it contains a marker and is no noise; the first family that fits takes it.
 FAMILIES: tuple[Family, ...] = (
     Family(
         "BUG:",
@@ -780,7 +784,7 @@ FAMILIES: tuple[Family, ...] = (
         kind=Kind.OOPS,
     ),
     Family("stack segment: ", (_oops(r"stack segment: ", "stack segment fault in {func}"),), kind=Kind.OOPS),
-    Family("Kernel panic", PANICS, kind=Kind.PANIC),
+    Family("Kernel panic", PANICS, noise=_all(r"---\[ end Kernel panic"), kind=Kind.PANIC),
     Family(
         "PANIC: double fault",
         (_oops(r"PANIC: double fault", "PANIC: double fault in {func}", pointer_only=True),),
@@ -822,6 +826,7 @@ FAMILIES: tuple[Family, ...] = (
         (_oops(r"divide error: ", "divide error in {func}", pointer_only=True),),
         kind=Kind.OOPS,
     ),
+    # Linux 5.8 and 5.9
     Family(
         "divide_error:",
         (_oops(r"divide_error: ", "divide error in {func}", pointer_only=True),),
@@ -889,7 +894,7 @@ FAMILIES: tuple[Family, ...] = (
     Family(
         "Internal error:",
         (_oops(r"Internal error:", "Internal error in {func}", _ACCESS),),
-        # fs/cachefiles/namei.c, when a file cannot be culled
+        # fs/cachefiles/namei.c, cachefiles_cull()
         noise=_all(r"CacheFiles: Internal error: -\d+"),
         kind=Kind.OOPS,
     ),
@@ -899,6 +904,7 @@ FAMILIES: tuple[Family, ...] = (
         kind=Kind.OOPS,
     ),
     Family("Alignment trap:", (_oops(r"Alignment trap:", "Alignment trap in {func}"),), kind=Kind.OOPS),
+    # drivers/trusty/trusty-log.c of Android's kernels prints what the trusted side says
     Family(
         "trusty: panic",
         (
@@ -917,7 +923,7 @@ FAMILIES: tuple[Family, ...] = (
             _line(Kind.OTHER, r"trusty: panic \(.*?\): (?P<words>.+)", "trusty: panic: {words}"),
         ),
     ),
-    # Errors of programs whose output shares the console.
+    # What programs print on the same console: Go's runtime (gVisor is a Go program), syzkaller's executor.
     Family(
         "fatal error:",
         (_line(Kind.OTHER, r"fatal error:", "go runtime error"),),
@@ -936,7 +942,7 @@ FAMILIES: tuple[Family, ...] = (
         ),
         noise=_all("_panic:", "xlog_status:", r"ddb\.onpanic:", "evtlog_status:"),
     ),
-    # kmemleak with its verbose option prints records to the console itself
+    # mm/kmemleak.c, with its verbose option
     Family(
         "unreferenced object 0x",
         (
@@ -952,24 +958,25 @@ FAMILIES: tuple[Family, ...] = (
     ),
 )
 
-#: Lines that look like the beginning of a report, but belong to the one before.
+#: Lines that begin a report only where none is in progress.
 CONTINUATIONS = _all(
     r"invalid opcode: 0000",
     r"Kernel panic - not syncing",
     r"unregister_netdevice: waiting for",
     r"PANIC: double fault",
     r"Internal error:",
+    r"Unhandled fault: alignment exception",
     r"unreferenced object 0x",
 )
 
-#: Messages with a stack that are no reports: a report that runs into one ends there.
-STRANGERS = (
+#: Messages with a stack that are no reports; a report ends before them.
+UNRELATED_MESSAGES = (
     "vmalloc: allocation failure:",
     "FAULT_INJECTION: forcing a failure",
     "FAULT_FLAG_ALLOW_RETRY missing",
 )
 
-#: Reports with these lines are known and uninteresting: no memory was left, or the test's own tools broke.
+#: Reports with these lines are suppressed: memory ran out, or the test's own programs failed.
 SUPPRESSIONS = _all(
     r"panic: failed to start executor binary",
     r"panic: executor failed: pthread_create failed",
@@ -986,5 +993,5 @@ SUPPRESSIONS = _all(
     r"\*\*\* stack smashing detected \*\*\*: terminated",
 )
 
-#: The console itself broke.
+#: The connection to the console was lost.
 CONSOLE_LOST = "serialport: VM disconnected."

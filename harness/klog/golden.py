@@ -1,8 +1,8 @@
 # SPDX-License-Identifier: GPL-2.0-only
-"""Golden logs: kernel logs that carry what must be found in them in their own header.
+"""Golden logs: kernel logs that state in a header what must be found in them.
 
-The form is that of syzkaller's parser tests (pkg/report/testdata): lines ``KEY: value``, comments with
-``#`` among them; an empty line; the log; perhaps ``REPORT:`` and the text of the report.
+The form is that of syzkaller's parser tests (pkg/report/testdata): a header of lines ``KEY: value`` and
+comments (``#``), an empty line, the log, and optionally ``REPORT:`` with the text of the report.
 """
 
 from __future__ import annotations
@@ -25,9 +25,9 @@ class Golden:
 
     Attributes:
         title: of the first report; empty where nothing must be found.
-        also: its other titles.
-        corrupted: whether the report is cut off or mixed up.
-        log: the log, byte for byte at its place in the file: what stands before it is empty lines.
+        also: its alternative titles.
+        corrupted: whether the report is damaged.
+        log: the log at its place in the file: empty lines replace the header.
     """
 
     title: str
@@ -37,13 +37,13 @@ class Golden:
 
     @property
     def findings(self) -> tuple[Finding, ...]:
-        """What is found in the log, which may be kmemleak's file."""
+        """The findings of the log, which may be kmemleak's file."""
         text = self.log.decode("utf-8", "replace")
         return parse_kmemleak(text) if is_kmemleak(text) else parse(self.log)
 
 
 def read(data: bytes) -> Golden | None:
-    """A golden log; None for any other log.
+    """The golden log in a file; None for any other log.
 
     Args:
         data: a whole file, or at least its header.

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-2.0-only
-"""Reads what a sweep asks the kernel to print: failures that were injected, and tasks that are blocked.
+"""Reads the kernel's messages about injected failures, and about blocked tasks (SysRq-w).
 
 Sources: lib/fault-inject.c, fail_dump(), with ``verbose`` 2; kernel/sched/core.c, sched_show_task().
 """
@@ -20,19 +20,19 @@ _HEADING = "FAULT_INJECTION: forcing a failure."
 _NAME = re.compile(r"name (\w+),")
 _TASK = re.compile(r"PID: (\d+) Comm: (.*?) (?:Not tainted|Tainted)")
 _BLOCKED = re.compile(r"task:(.*?) +state:D .*?\bpid:(\d+)")
-#: The stack of an injection and what stands before it: never longer than this.
+#: The message of an injection, with its stack, is not longer.
 _MOST_LINES = 120
-#: What asks whether to fail, and what allocates for others.
+#: Functions between the failure and the code that asked for memory.
 _BETWEEN = (*LEAK_ALLOCATORS, "should_fail", "fail_dump")
 
 
 @dataclass(frozen=True)
 class Injection:
-    """One failure that was made to happen.
+    """One injected failure.
 
     Attributes:
         capability: what failed: ``failslab``, ``fail_page_alloc``, ``fail_make_request``, ``fail_function``.
-        pid: of the task that it happened to, None where the log does not say.
+        pid: of the task that it hit, None where the log does not say.
         frames: the stack, innermost first.
     """
 
@@ -41,18 +41,18 @@ class Injection:
     frames: tuple[Frame, ...]
 
     def with_frames(self, frames: tuple[Frame, ...]) -> Injection:
-        """The same with another stack, such as one with source lines."""
+        """The same injection with another stack, such as one with source lines."""
         return replace(self, frames=frames)
 
     def point(self, modules: Collection[str]) -> Frame | None:
-        """Where it is: the innermost frame in one of some modules, else the innermost of all; allocators aside."""
+        """The innermost frame in one of the modules, else the innermost of all; allocators are skipped."""
         frames = [one for one in self.frames if one.reliable and not is_skipped(one.function, _BETWEEN)]
         subject = (frame for frame in frames if frame.module in modules)
         return next(subject, None) or next(iter(frames), None)
 
 
 def parse_injections(lines: Sequence[str]) -> tuple[Injection, ...]:
-    """The injections that lines of a log tell of, in their order; other messages may be mixed in.
+    """The injections in a log, in their order; other messages may be mixed in.
 
     Args:
         lines: of a console, with their prefixes.
@@ -63,7 +63,7 @@ def parse_injections(lines: Sequence[str]) -> tuple[Injection, ...]:
 
 
 def parse_blocked(lines: Sequence[str]) -> dict[int, str]:
-    """Tasks in uninterruptible sleep, out of what SysRq-w prints: pid to name and pid.
+    """Tasks in uninterruptible sleep in what SysRq-w prints: pid to ``comm/pid``.
 
     Args:
         lines: of a console, with their prefixes.

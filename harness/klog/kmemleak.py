@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-2.0-only
-"""Reads /sys/kernel/debug/kmemleak (mm/kmemleak.c, print_unreferenced()); groups equal records."""
+"""Reads /sys/kernel/debug/kmemleak (mm/kmemleak.c, print_unreferenced()) and groups equal records."""
 
 from __future__ import annotations
 
@@ -15,12 +15,12 @@ from harness.klog.schema import Format
 from harness.klog.stack import is_frame, title_functions
 
 _RECORD = re.compile(r"unreferenced object (?:\(percpu\) )?0x")
-#: Any other line of the file is indented (print_unreferenced(), hex_dump_object()).
+#: All other lines of the file are indented (print_unreferenced(), hex_dump_object()).
 _LINE = re.compile(r"unreferenced object (?:\(percpu\) )?0x|\s|$")
 _HEADER = "BUG: memory leak"
 
-#: How many callers of the guilty function are offered in alternative titles: a helper that allocates for its
-#: caller need not be on the list of allocators (prepare_creds() is not); then the caller names the leak.
+#: So many callers of the guilty function give alternative titles: a helper that allocates for its caller need
+#: not be on the list of allocators (prepare_creds() is not).
 _ALTERNATIVES = 4
 
 _LEAK_ROW: Format = next(row for family in FAMILIES for row in family.formats if row.kind is FindingKind.MEMORY_LEAK)
@@ -43,14 +43,14 @@ def _records(text: str) -> Iterator[tuple[int, int, list[str]]]:
 
 
 def is_kmemleak(text: str) -> bool:
-    """Whether a text is the leak detector's file, or the beginning of it: nothing but records."""
+    """Whether a text is kmemleak's file or the beginning of it: it has nothing but records."""
     lines = text.splitlines()
     first = next((line for line in lines if line.strip()), "")
     return _RECORD.match(first) is not None and all(_LINE.match(line) for line in lines)
 
 
 def parse_kmemleak(text: str) -> tuple[Finding, ...]:
-    """The leaks that the file lists, one finding for each backtrace and size, in order of appearance."""
+    """The leaks in kmemleak's file: one finding for each backtrace and size, in the order of the file."""
     groups: dict[tuple[object, ...], list[Finding]] = {}
     for start, end, lines in _records(text):
         finding = _finding(lines, start, end)
@@ -69,17 +69,17 @@ def _grouped(number: int, same: list[Finding]) -> Finding:
 def _finding(lines: list[str], start: int, end: int) -> Finding:
     begins = engine.beginning(_HEADER)
     assert begins is not None
-    verdict = engine.judge(begins, [_HEADER, *lines])
-    details = Details(lines, verdict)
+    reading = engine.interpret(begins, [_HEADER, *lines])
+    details = Details(lines, reading)
     return Finding(
         kind=FindingKind.MEMORY_LEAK,
-        title=verdict.title,
-        alt_titles=(*verdict.also, *_callers(lines, verdict.function)),
-        function=verdict.function,
+        title=reading.title,
+        alt_titles=(*reading.also, *_callers(lines, reading.function)),
+        function=reading.function,
         frames=details.frames,
         object_size=details.object_size,
         task=details.task,
-        corrupted=bool(verdict.damage),
+        corrupted=bool(reading.damage),
         start=start,
         end=end,
         text="\n".join(lines),

@@ -1,12 +1,10 @@
 # SPDX-License-Identifier: GPL-2.0-only
-"""The streaming parser: bytes of a console in, findings out. Memory does not grow with the log."""
+"""The streaming parser: bytes of a console in, findings out; memory does not grow with the log."""
 
 from __future__ import annotations
 
 import re
 from collections import deque
-from collections.abc import Iterator
-from typing import BinaryIO
 
 from harness.core.model import Finding, FindingKind
 from harness.klog import engine
@@ -15,14 +13,12 @@ from harness.klog.report import OpenReport
 
 #: Longer lines are cut; the kernel's own are shorter (kernel/printk/internal.h, PRINTKRB_RECORD_MAX).
 MAX_LINE = 4096
-#: How many reports may be in progress at once (each of another task or CPU).
+#: So many reports can be in progress at once, each of another task or CPU.
 MAX_OPEN = 8
-#: A log with so many reports has said what it has to say; further ones are ignored.
+#: Further reports of a log are ignored.
 MAX_REPORTS = 1000
-#: What to read from a file at once.
-CHUNK = 1 << 20
 
-#: Every marker of ``formats.FAMILIES`` contains one of these; few enough to search for each at memory speed.
+#: Each marker of ``formats.FAMILIES`` contains one of these; they are few, so that searching for all is fast.
 HINTS: tuple[bytes, ...] = (
     b"BUG",
     b"WARNING:",
@@ -58,9 +54,9 @@ _LEAD_IN_SECONDS = 0.1
 class LogParser:
     """Finds kernel reports in a log that comes in pieces.
 
-    Feed it bytes in pieces of any size; what comes out does not depend on how they are cut. A
-    finding is returned as soon as its report has ended. ``flush`` returns what is in progress, for
-    a console that went quiet; ``close`` ends the log. Memory is bounded, whatever comes in.
+    Feed it bytes in pieces of any size: the findings do not depend on how the log is cut. A finding is
+    returned as soon as its report has ended. ``flush`` returns the reports in progress, for a console that
+    went quiet; ``close`` ends the log. Memory is bounded, whatever comes in.
 
     Args:
         expected_boots: so many boots of a kernel with an early console are no findings.
@@ -84,11 +80,11 @@ class LogParser:
 
     @property
     def lines_taken(self) -> int:
-        """How many lines so far belong to reports; does not grow while only other lines come."""
+        """How many lines belong to reports so far; does not grow while only other lines come."""
         return self._lines_taken
 
     def feed(self, data: bytes) -> list[Finding]:
-        """Take more of the log; returns the findings whose reports have ended."""
+        """Read more of the log; return the findings whose reports have ended."""
         if b"\0" in data:
             data = data.replace(b"\0", b"\n")
         first_newline = data.find(b"\n")
@@ -105,25 +101,25 @@ class LogParser:
         return findings
 
     def flush(self) -> list[Finding]:
-        """Findings of the reports in progress, as they stand; for a console that went quiet."""
+        """The findings of the reports in progress as they stand, for a console that went quiet."""
         for report in self._reports:
             report.closed = True
         return self._emit()
 
     def close(self) -> list[Finding]:
-        """The log has ended: the last findings."""
+        """End the log; return the last findings."""
         findings = self._line(self._tail, self._tail_start) if self._tail else []
         self._tail, self._tail_start = b"", self._position
         return findings + self.flush()
 
     def _keep(self, data: bytes) -> None:
-        """Remember the beginning of a line that is not complete yet."""
+        """Keep the beginning of a line that is not complete yet."""
         if len(self._tail) < MAX_LINE:
             self._tail += data[: MAX_LINE - len(self._tail)]
         self._position += len(data)
 
     def _lines(self, data: bytes, at: int, end: int) -> list[Finding]:
-        """Whole lines: every one while a report is in progress, else only those with a hint."""
+        """Read whole lines: each one while a report is in progress, else only those with a hint."""
         findings: list[Finding] = []
         hints = _HintFinder(data, end)
         while at < end:
@@ -139,7 +135,7 @@ class LogParser:
         return findings
 
     def _pass_over(self, data: bytes, at: int, end: int) -> None:
-        """Remember the last lines without a hint: one may say what the next report is about."""
+        """Keep the last lines without a hint: one may say what the next report is about."""
         last: list[tuple[bytes, int]] = []
         while at < end and len(last) < _LEAD_IN_LINES:
             start = data.rfind(b"\n", at, end - 1) + 1 or at
@@ -167,7 +163,7 @@ class LogParser:
                 report.pass_by(line)
 
     def _begin(self, line: Line, begins: engine.Beginning) -> None:
-        """A line that begins a report, continues one, or repeats one that was already seen (by syslog)."""
+        """Take a line that begins a report, continues one, or repeats one that came before (by syslog)."""
         if self._is_copy(line, begins) or self._is_expected(begins):
             return
         same = [report for report in self._reports if report.header.context == line.context]
@@ -200,7 +196,7 @@ class LogParser:
         return True
 
     def _is_copy(self, line: Line, begins: engine.Beginning) -> bool:
-        """Whether the same line came before from elsewhere: syslog repeats what the console printed."""
+        """Whether the line came before in another form: syslog repeats what the console printed."""
         if line.timestamp is None:
             return False
         key = (line.timestamp, begins.window)
@@ -211,7 +207,7 @@ class LogParser:
         return False
 
     def _lead_in(self, line: Line) -> list[str]:
-        """What the same source printed just before and belongs to the report."""
+        """The lines that the same source printed just before and that belong to the report."""
         before = [split_prefix(raw, start) for raw, start in self._recent]
         own = [other.text for other in before if other.context == line.context and _just_before(other, line)]
         first = next((number for number, text in enumerate(own) if _LEAD_IN.match(text)), len(own))
@@ -233,7 +229,7 @@ def _just_before(other: Line, line: Line) -> bool:
 
 
 class _HintFinder:
-    """Finds the next place with any hint; each hint is searched for once over the data."""
+    """Finds the next place with any hint; reads the data once for each hint."""
 
     def __init__(self, data: bytes, end: int) -> None:
         self._data = data
@@ -241,7 +237,7 @@ class _HintFinder:
         self._next: dict[bytes, int] = dict.fromkeys(HINTS, -2)
 
     def next(self, at: int) -> int:
-        """Offset of the first hint at or after this one, -1 if there is none."""
+        """Offset of the first hint at or after this one, -1 where there is none."""
         best = -1
         for hint, known in list(self._next.items()):
             place = known
@@ -253,15 +249,7 @@ class _HintFinder:
         return best
 
 
-def parse(data: bytes, *, expected_boots: int = 0) -> tuple[Finding, ...]:
+def parse(data: bytes) -> tuple[Finding, ...]:
     """The findings of a whole log, in the order in which their reports begin."""
-    parser = LogParser(expected_boots=expected_boots)
+    parser = LogParser()
     return tuple(sorted((*parser.feed(data), *parser.close()), key=lambda finding: finding.start))
-
-
-def parse_stream(stream: BinaryIO, *, expected_boots: int = 0) -> Iterator[Finding]:
-    """The findings of a file, in the order in which their reports end; reads it in pieces."""
-    parser = LogParser(expected_boots=expected_boots)
-    while chunk := stream.read(CHUNK):
-        yield from parser.feed(chunk)
-    yield from parser.close()

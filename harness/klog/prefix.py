@@ -1,12 +1,11 @@
 # SPDX-License-Identifier: GPL-2.0-only
-"""Takes the prefixes off console lines and remembers who printed them.
+"""Removes the prefixes of log lines and keeps who printed them.
 
-A kernel message reaches us in many dresses: straight from the console (``[   12.3][  T42] text``,
-kernel/printk/printk.c, info_print_prefix()), with a level (``<6>``), behind a login prompt, from
+A kernel message comes in many forms: straight from the console (``[   12.3][  T42] text``,
+kernel/printk/printk.c, info_print_prefix()), with a level (``<6>``), after a login prompt, from
 ``dmesg -T``, from syslog or ``journalctl -k``, coloured, with carriage returns. ``split_prefix``
-gives the bare text, and a *context*: lines with the same context come from the same place (the same
-task or CPU where the kernel says so, CONFIG_PRINTK_CALLER), so that interleaved reports can be told
-apart.
+gives the bare text and a *context*: lines with the same context come from the same source (the same
+task or CPU where the kernel says so, CONFIG_PRINTK_CALLER), which separates interleaved reports.
 """
 
 from __future__ import annotations
@@ -46,11 +45,11 @@ _JOURNAL = re.compile(
     rf"(?:{_STAMP} )?"
 )
 
-#: How x86 marks a frame that the unwinder is not sure of (arch/x86/kernel/dumpstack.c), and how powerpc does.
+#: How x86 (arch/x86/kernel/dumpstack.c) and powerpc mark a frame that the unwinder is not sure of.
 _UNSURE_X86 = re.compile(r"(?:^|\s)\? ")
 _UNSURE_SUFFIX = " (unreliable)"
 
-#: Before each line of a leak on the console (mm/kmemleak.c, pr_fmt()), not in its file.
+#: Before each line of a leak on the console (mm/kmemleak.c, pr_fmt()), not in kmemleak's file.
 _KMEMLEAK = "kmemleak: "
 
 
@@ -83,14 +82,14 @@ class Line:
 
     @property
     def unsure(self) -> bool:
-        """A stack frame that is only a guess of the unwinder."""
+        """A stack frame that the unwinder only guesses."""
         if "<EOI>" in self.text:
             return False
         return _UNSURE_X86.search(self.text) is not None or self.text.endswith(_UNSURE_SUFFIX)
 
 
 def split_prefix(raw: bytes, start: int = 0) -> Line:
-    """Decode one line and take its prefix off; accepts anything."""
+    """Decode a line and remove its prefix; accepts any bytes."""
     text = raw.decode("utf-8", "replace").strip("\r")
     if "\x1b" in text:
         text = _ANSI.sub("", text)

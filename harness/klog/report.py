@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-2.0-only
-"""A report in progress: collects its lines, sees its end, and makes a finding of it."""
+"""A report in progress: collects its lines, finds its end, and makes a finding of it."""
 
 from __future__ import annotations
 
@@ -9,27 +9,27 @@ from collections.abc import Sequence
 from harness.core.model import Finding
 from harness.klog import engine
 from harness.klog.details import Details
-from harness.klog.engine import Beginning, Verdict
-from harness.klog.formats import CONSOLE_LOST, STRANGERS, SUPPRESSIONS
+from harness.klog.engine import Beginning, Reading
+from harness.klog.formats import CONSOLE_LOST, SUPPRESSIONS, UNRELATED_MESSAGES
 from harness.klog.prefix import Line
 from harness.klog.schema import End, Format
 from harness.klog.stack import CALL_TRACE
 
-#: A report is closed when it has grown to this; nothing that the kernel prints in one go is longer.
+#: A report of this length is closed; no message of the kernel is longer.
 MAX_LINES = 4000
 MAX_BYTES = 1 << 20
-#: ... or when so many lines went by since its beginning, or since the last one that was at home in it.
+#: A report is closed when so many lines went by since it began, or since the last one that looks like a part of it.
 MAX_LINES_SEEN, MAX_LINES_WITHOUT = 50_000, 1000
-#: A complete report waits so many seconds of guest time for more lines of its own, an incomplete one so many.
-PATIENCE_COMPLETE, PATIENCE_INCOMPLETE = 5.0, 120.0
-#: So many lines that do not look like parts of a report end one whose last line is known, or is not, or one whose
-#: stack trace has no visible end yet.
+#: Seconds of the guest's time after which a complete and an incomplete report without a new line are closed.
+COMPLETE_SECONDS, INCOMPLETE_SECONDS = 5.0, 120.0
+#: So many stray lines (which do not look like parts of a report) end a report whose last line is known, one whose
+#: last line is not, and one within a stack trace.
 STRAY_LINES_BEFORE_LAST_LINE, STRAY_LINES, STRAY_LINES_IN_TRACE = 60, 1, 8
-#: ... or one that lacks something when its last line has come: registers are repeated there, a panic has a stack.
+#: So many end a report that lacks something, after its last line: there registers are repeated, panics have a stack.
 STRAY_LINES_AFTER_LAST_LINE = 8
-#: So often is a report judged out of turn, because its last line seems to have come.
-MOST_JUDGED_AT_ONCE = 8
-#: A panic after so many lines is a consequence of the report, not its continuation with the missing stack.
+#: How often a report is read early, because its last line seems to have come.
+MOST_EARLY_READINGS = 8
+#: A panic after so many lines is a report of its own, not the continuation that has the missing stack.
 LONG_ENOUGH = 22
 
 _SUPPRESSED = re.compile("|".join(pattern.pattern for pattern in SUPPRESSIONS))
@@ -37,8 +37,8 @@ _PANIC = "Kernel panic - not syncing"
 _NMI_SENT = "Sending NMI from CPU"
 _IRRELEVANT = "Disabling lock debugging due to kernel taint"
 
-#: How lines that are at home in reports begin: indented, frames, registers, addresses, lists, rulers, ...
-_HOME_SHAPES = (
+#: How the lines of reports begin: indented, frames, registers, addresses, lists, rulers, ...
+_SHAPES = (
     r"\s",
     r"$",
     r"[-=*.]{3,}",
@@ -54,8 +54,8 @@ _HOME_SHAPES = (
     r"\d+ locks?\b",
     r"\S+ (?:is|just|takes)\b",
 )
-#: ... and with which words.
-_HOME_WORDS = (
+#: With which words they begin.
+_WORDS = (
     "CPU", "RIP", "Code", "Comm", "PID", "UID", "PKRU", "Hardware name", "Workqueue",
     "Modules linked in", "Kernel Offset", "Call Trace", "Call trace", "Backtrace", "Tainted", "task",
     "Stack", "Process", "Oops", "NMI", "Sending NMI", "rcu", "Showing", "Shutting", "Dumping",
@@ -67,11 +67,18 @@ _HOME_WORDS = (
     "and interrupts", "to a ", "INFO: lockdep", "INITIAL USE", "possible", "Possible", "no locks",
     "no more locks", "Future hung", "unreferenced", "comm",
 )  # fmt: skip
-_AT_HOME = re.compile("|".join((*_HOME_SHAPES, *map(re.escape, _HOME_WORDS))))
+_LOOKS_LIKE_REPORT = re.compile("|".join((*_SHAPES, *map(re.escape, _WORDS))))
 
 
 class OpenReport:
-    """One report while its lines come in."""
+    """One report while its lines come in.
+
+    Args:
+        line: its first line.
+        start: the same line as the beginning of a report.
+        first: no report of the log began before it.
+        lead_in: lines before it that belong to it.
+    """
 
     def __init__(self, line: Line, start: Beginning, *, first: bool, lead_in: Sequence[str] = ()) -> None:
         self.header = line
@@ -94,17 +101,17 @@ class OpenReport:
         self._is_settled = False
         self._own = 0
         self._next_check = 0
-        self._judged_at_once = 0
+        self._early_readings = 0
         self.closed = self._row is not None and self._row.end is End.HEADER
 
     def takes(self, line: Line) -> bool:
-        """Whether the line comes from the same place as the report."""
+        """Whether the line comes from the same source as the report."""
         if line.context == self.header.context:
             return True
         return self._nmi and line.on_cpu
 
     def continues_with(self, start: Beginning) -> bool:
-        """Whether a line that could begin a report belongs to this one instead."""
+        """Whether a line that can begin a report belongs to this one."""
         if not start.continues:
             return False
         if _PANIC in start.window:
@@ -112,7 +119,7 @@ class OpenReport:
         return True
 
     def overtaken(self, *, at_length: bool) -> None:
-        """Another report begins in the same place: this one ends, unless its stack may yet come."""
+        """Another report of the same source begins: this one ends, unless its stack may still come."""
         hopeless = self._row is None or self._row.untrusted
         if hopeless or self.settled() or (at_length and len(self._texts) > LONG_ENOUGH):
             self.closed = True
@@ -120,7 +127,7 @@ class OpenReport:
             self._own = len(self._texts)
 
     def pass_by(self, line: Line) -> None:
-        """Another source's line went by."""
+        """Count a line of another source."""
         self._seen += 1
         if CONSOLE_LOST in line.text:
             self._console_lost = True
@@ -128,13 +135,13 @@ class OpenReport:
             self.closed = True
 
     def add(self, line: Line) -> bool:
-        """Take a line of the same source, or close if the report had ended before it; returns which.
+        """Take a line of the same source, or close the report where it had ended before.
 
         Returns:
             Whether the line looks like a part of the report.
         """
         self._seen += 1
-        if self._runs_into_stranger(line) or self._waited_too_long(line) or self._is_stray(line):
+        if self._ends_before(line) or self._waited_too_long(line) or self._is_stray(line):
             self.closed = True
             return False
         self._all_texts.append(line.text)
@@ -163,9 +170,9 @@ class OpenReport:
             self.closed = self.settled(now=True)
             self._past_end, self._strays = True, 0
 
-    def _runs_into_stranger(self, line: Line) -> bool:
-        """Whether a message with a stack of its own begins; without named callers what follows is unsure."""
-        return any(stranger in line.text for stranger in STRANGERS) and (
+    def _ends_before(self, line: Line) -> bool:
+        """Whether an unrelated message with a stack begins; only named callers tell its lines from the report's."""
+        return any(words in line.text for words in UNRELATED_MESSAGES) and (
             not self.header.caller or self.settled(now=True)
         )
 
@@ -176,13 +183,13 @@ class OpenReport:
         if line.timestamp is None or self._last_seen is None:
             return False
         waited = line.timestamp - self._last_seen
-        if waited <= PATIENCE_COMPLETE:
+        if waited <= COMPLETE_SECONDS:
             return False
-        return waited > PATIENCE_INCOMPLETE or self.settled()
+        return waited > INCOMPLETE_SECONDS or self.settled()
 
     def _is_stray(self, line: Line) -> bool:
-        """Whether the line shows that the report has ended, which is complete or will not be any more."""
-        if _AT_HOME.match(line.text):
+        """Whether the line shows that the report has ended."""
+        if _LOOKS_LIKE_REPORT.match(line.text):
             self._last_own = self._seen
             return False
         self._strays += 1
@@ -198,32 +205,32 @@ class OpenReport:
         """Whether the lines so far make a complete report.
 
         Args:
-            now: judge it at once. It is asked at growing lengths else, as it reads all the lines.
+            now: read the lines at once; otherwise only at growing lengths, because all of them are read.
         """
         if self._is_settled:
             return True
-        self._judged_at_once += now
-        at_once = now and self._judged_at_once <= MOST_JUDGED_AT_ONCE
+        self._early_readings += now
+        at_once = now and self._early_readings <= MOST_EARLY_READINGS
         if at_once or len(self._texts) >= self._next_check:
             self._next_check = len(self._texts) * 5 // 4 + 1
-            verdict = self._judge()
-            self._is_settled = not verdict.damage and not verdict.second_choice
+            reading = self._read()
+            self._is_settled = not reading.damage and not reading.provisional
         return self._is_settled
 
-    def _judge(self) -> Verdict:
+    def _read(self) -> Reading:
         own = self._own or len(self._texts)
-        return engine.judge(self._start, self._texts[:own], self._texts[own:])
+        return engine.interpret(self._start, self._texts[:own], self._texts[own:])
 
     def finish(self) -> Finding:
         """The finding, with the lines that have come so far."""
-        verdict = self._judge()
-        details = Details(self._all_texts, verdict)
+        reading = self._read()
+        details = Details(self._all_texts, reading)
         return Finding(
-            kind=verdict.format.kind if verdict.format else self._start.family.kind,
-            title=verdict.title,
-            alt_titles=verdict.also,
-            function=verdict.function,
-            access=verdict.groups.get("access", "").capitalize(),
+            kind=reading.format.kind if reading.format else self._start.family.kind,
+            title=reading.title,
+            alt_titles=reading.also,
+            function=reading.function,
+            access=reading.groups.get("access", "").capitalize(),
             access_size=details.access_size,
             frames=details.frames,
             allocated=details.allocated,
@@ -236,19 +243,19 @@ class OpenReport:
             timestamp=self.header.timestamp,
             kernel_release=details.kernel_release,
             consequence=not self._first,
-            corrupted=self._is_corrupted(verdict),
+            corrupted=self._is_corrupted(reading),
             suppressed=any(_SUPPRESSED.search(text) for text in self._all_texts),
             start=self.header.start,
             end=self._end,
             text="\n".join((*self._lead_in, *self._all_texts)).rstrip("\n"),
         )
 
-    def _is_corrupted(self, verdict: Verdict) -> bool:
+    def _is_corrupted(self, reading: Reading) -> bool:
         if self._console_lost:
             return True
-        if verdict.format is not None and verdict.format.aftermath:
+        if reading.format is not None and reading.format.aftermath:
             return self._first
-        return bool(verdict.damage)
+        return bool(reading.damage)
 
 
 def _likely_row(start: Beginning) -> Format | None:

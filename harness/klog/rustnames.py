@@ -1,8 +1,8 @@
 # SPDX-License-Identifier: GPL-2.0-only
-"""Readable names of Rust functions in stack traces (kernels with CONFIG_RUST print them mangled).
+"""Demangled names of Rust functions in stack traces (kernels with CONFIG_RUST print mangled ones).
 
-The grammar is rustc's v0 mangling (RFC 2603). Kernel traces need paths, implementations, generics and plain
-types; a name that uses more than that is left as it is.
+The grammar is that of rustc's v0 mangling (RFC 2603), of which kernel traces need paths, implementations,
+generics and plain types; a name that uses more stays as it is.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ _MOST_STEPS = 2000
 
 
 class _UnknownGrammarError(Exception):
-    """The name uses a part of the grammar that is not known here, or is damaged."""
+    """The name is damaged, or uses a part of the grammar that is not implemented."""
 
 
 class _Reader:
@@ -160,7 +160,7 @@ class _Reader:
 
 
 def readable(name: str) -> str:
-    """The Rust path of a mangled name; any other name as it stands."""
+    """The Rust path of a mangled name; any other name unchanged."""
     if not name.startswith("_R"):
         return name
     try:

@@ -10,17 +10,17 @@ from dataclasses import dataclass
 from harness.core.model import FindingKind
 
 
-class Step(enum.Enum):
-    """A step of a frame rule that is not a line to look for."""
+class Collect(enum.Enum):
+    """What a frame rule collects besides the functions of the lines it looks for."""
 
-    STACK = "collect the frames of a stack trace"
+    STACK = "the frames of the stack trace that follows"
 
 
-STACK = Step.STACK
+STACK = Collect.STACK
 
 
 class Pick(enum.Enum):
-    """Which of the collected frames is guilty."""
+    """Which of the collected frames is the guilty function."""
 
     FIRST = "the first one"
     LOOPING = "the last one before a dispatcher: the rest changes while a CPU loops"
@@ -29,23 +29,24 @@ class Pick(enum.Enum):
 
 @dataclass(frozen=True)
 class FrameRule:
-    """Where the guilty function stands.
+    """How the guilty function is found.
 
     Attributes:
-        steps: lines to look for in turn (their group ``func`` is a frame), and stacks to collect.
-        otherwise: further steps, each tried when those before it find nothing.
+        path: from the report's first line on, lines to look for (their group ``func`` is a function) and stacks
+            to collect.
+        otherwise: further paths, each tried when those before it find nothing.
         skip: functions to skip besides those that are always skipped.
-        pick: which of the remaining frames it is.
+        pick: which of the remaining functions it is.
     """
 
-    steps: tuple[re.Pattern[str] | Step, ...]
-    otherwise: tuple[tuple[re.Pattern[str] | Step, ...], ...] = ()
+    path: tuple[re.Pattern[str] | Collect, ...]
+    otherwise: tuple[tuple[re.Pattern[str] | Collect, ...], ...] = ()
     skip: tuple[str, ...] = ()
     pick: Pick = Pick.FIRST
 
 
 class End(enum.Enum):
-    """What the kernel prints after the last line of a report."""
+    """The last line of a report."""
 
     RULER = re.compile(r"^={30,}\s*$")
     TRACE = re.compile(r"---\[ end trace ")
@@ -61,15 +62,15 @@ class Format:
 
     Attributes:
         kind: class of the finding.
-        header: searched in the report's first line.
+        header: is searched for in the report's first line.
         title: template of the title.
         also: templates of alternative titles.
-        needs: lines that must follow in this order, else the row does not apply.
-        frame: where the guilty function stands, None for titles without one.
-        end: what the kernel prints last.
-        stackless: such reports have no stack trace.
+        needs: lines that must follow in this order, or the row does not apply.
+        frame: how the guilty function is found, None where the title has none or a line above names it.
+        end: the last line.
+        stackless: a complete report need not have a stack with a heading ("Call Trace:").
         untrusted: only damaged reports look like this.
-        aftermath: only untrusted when nothing came before it in the log.
+        aftermath: always follows another report; untrusted where it is the first of a log.
     """
 
     kind: FindingKind
@@ -91,8 +92,8 @@ class Family:
     Attributes:
         marker: what a line must contain to begin a report.
         formats: tried in turn; a line that fits none still begins a report, its title is the line itself.
-        noise: lines with the marker that are no reports.
-        damaged: such a line that fits no row is the rest of one that does.
+        noise: lines with the marker that begin no report.
+        damaged: such a line that fits no row is what is left of one that does.
         kind: class of a report that fits no row.
     """
 

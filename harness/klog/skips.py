@@ -1,9 +1,9 @@
 # SPDX-License-Identifier: GPL-2.0-only
-"""Functions that are never to blame: what notices a bug, and helpers that trip over a caller's mistake.
+"""Functions that titles skip: those that notice a bug, and helpers that fail because of a caller's mistake.
 
-Each word is a regular expression that is searched in the function's name. The grouping says why it
-is skipped. Which functions the field skips is a fact of syzkaller's public report rules
-(pkg/report/linux.go), so that titles agree with syzbot's.
+Each word is a regular expression that is searched for in the function's name; the groups say why it is
+skipped. Titles agree with syzbot's, because these are the functions that syzkaller's public report rules
+(pkg/report/linux.go) skip.
 """
 
 from __future__ import annotations
@@ -152,7 +152,7 @@ LEAK_ALLOCATORS = _patterns(
     """
 )
 
-#: A hung task waits in these; the function that called them is the one that hangs.
+#: A hung task waits in these; the guilty function is the one that called them.
 WAITING = _patterns(
     r"""
     sched _lock _slowlock down rwsem completion kthread wait synchronize context_switch __switch_to
@@ -160,7 +160,7 @@ WAITING = _patterns(
     """
 )
 
-#: A hung task that waits for one of these is the victim of something else: such reports share a title.
+#: A hung task that waits for one of these only suffers from another bug: such reports share a title.
 HANG_BUCKETS: tuple[tuple[str, str], ...] = (
     ("rtnl_lock", ""),
     ("synchronize_rcu", "synchronize_rcu"),
@@ -199,6 +199,6 @@ _FAULTS_AND_RETURNS = _patterns(
     """
 )
 
-#: A CPU that loops is caught at a random place of the loop. The function that one of these dispatchers called
-#: names the bug instead.
+#: A CPU that loops is interrupted at a random place of the loop, so the guilty function is the one that one of
+#: these dispatchers called.
 DISPATCHERS: tuple[str, ...] = (*_WORK_AND_ENTRIES, *_FILE_OPERATIONS, *_SOCKETS, *_FAULTS_AND_RETURNS)

@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: GPL-2.0-only
 """Reads stack traces: frames, and the headings that begin a trace.
 
-Forms (arch/*/kernel/dumpstack.c, stacktrace.c; mm/kmemleak.c; lib/stackdepot.c), with any mixture of parts::
+Forms (arch/*/kernel/dumpstack.c, stacktrace.c; mm/kmemleak.c; lib/stackdepot.c), in any mixture::
 
     [<ffffffff8110>] [<ffffffff8110>] ? func.isra.0+0x12/0x34 [module] fs/file.c:12
      func fs/file.c:12 [inline]
@@ -24,7 +24,7 @@ FUNC = r"(?P<func>[A-Za-z0-9_]+)[.+]"
 #: A source file and line.
 SOURCE = r"(?<![A-Za-z0-9_./-])(?P<source>[A-Za-z0-9_./-]+\.[a-z]+:[0-9]+)"
 
-#: The instruction pointer at the time of the failure; group ``func`` is absent where it points nowhere.
+#: The instruction pointer; group ``func`` is absent where it points to no function.
 INSTRUCTION_POINTER = re.compile(
     rf"(?:IP|NIP|pc |PC is at):? (?:(?:\d+:)?(?:{PC} +){{0,2}}{FUNC}"
     rf"|(?:\d+:)?0x[0-9a-f]+|(?:\d+:)?{PC} +\[< *\(null\)>\] +\(null\)|\d+: +\(null\))"
@@ -34,7 +34,7 @@ LEAK_BACKTRACE = re.compile(r"backtrace(?: \(crc [0-9a-fA-F]*\))?:")
 
 #: riscv prints a stack without a heading, or none, after this line (arch/riscv/kernel/process.c).
 _RISCV_HEADING = re.compile(r"status: [0-9a-f]{16} badaddr: [0-9a-f]{16} cause: [0-9a-f]{16}")
-#: Lines that begin a stack trace. All but riscv's must be followed by a frame, else the report is mixed up.
+#: Lines that begin a stack trace. A frame must follow all but riscv's, otherwise the report is damaged.
 STACK_HEADINGS: tuple[re.Pattern[str], ...] = (
     re.compile(r"Call [Tt]race"),
     re.compile(r"Allocated:"),
@@ -49,11 +49,11 @@ STACK_HEADINGS: tuple[re.Pattern[str], ...] = (
 OPTIONAL_HEADINGS = frozenset({_RISCV_HEADING})
 ANY_HEADING = re.compile("|".join(pattern.pattern for pattern in STACK_HEADINGS))
 
-#: The function names of a line of a stack trace that counts for titles: reliable, and not inlined.
+#: A frame that counts for titles: a reliable one that is not inlined.
 _TITLE_FRAME = re.compile(rf"^ *(?:{PC} ){{0,2}}(?P<func>[A-Za-z0-9_]+)[.+]")
 _ARM_FRAME = re.compile(rf"^ *{PC} \((?P<callee>[A-Za-z0-9_.]+)\) from {PC} \((?P<func>[A-Za-z0-9_]+)[.+]")
 
-#: Stacks of injected faults get mixed into reports (lib/fault-inject.c).
+#: lib/fault-inject.c: stacks of injected failures get mixed into reports.
 FAULT_INJECTION_FRAME = re.compile(rf"^ ?(?:{PC} )?should_fail(?:slab)?(?:\.[a-z0-9.]+)?\+0x")
 
 _FRAME = re.compile(
@@ -75,7 +75,7 @@ _POINTER_FRAME = re.compile(
 
 
 def title_functions(text: str) -> tuple[str, ...]:
-    """Functions that a line of a stack trace offers for a title (two on 32-bit arm), none for other lines."""
+    """The functions that a line of a stack trace gives for titles (two on 32-bit arm), none for other lines."""
     match = _TITLE_FRAME.match(text)
     if match:
         return (readable(match["func"]),)
@@ -84,7 +84,7 @@ def title_functions(text: str) -> tuple[str, ...]:
 
 
 def is_frame(text: str) -> bool:
-    """Whether the line is a reliable frame of a stack trace."""
+    """Whether a line is a reliable frame of a stack trace."""
     return bool(title_functions(text))
 
 
@@ -122,7 +122,7 @@ def parse_pointer(text: str) -> Frame | None:
 
 
 def frames_after(lines: Sequence[str], heading: re.Pattern[str]) -> tuple[Frame, ...]:
-    """Frames of the first trace that begins with such a heading."""
+    """The frames of the first trace with such a heading."""
     for number, text in enumerate(lines):
         if heading.search(text):
             return read_trace(lines[number + 1 :])
@@ -134,23 +134,23 @@ _TRACE_INTERRUPTION = re.compile(
     r"^\s*(?:</?[A-Z#_ ]+>|(?:RIP|RSP|R[A-Z0-9]{2}|R\d{2}|Code|EFLAGS|ORIG_RAX|CS|FS):|\(stack is not)"
 )
 
-#: So many lines of others may be mixed into a trace in one place.
-_MOST_STRANGERS = 2
+#: So many unrelated lines may be mixed into a trace in one place.
+_MOST_UNRELATED = 2
 
 
 def read_trace(lines: Iterable[str]) -> tuple[Frame, ...]:
-    """Frames from the first of these lines on, up to the first line that cannot be part of the trace."""
+    """The frames up to the first line that cannot be a part of the trace."""
     frames: list[Frame] = []
-    strangers = 0
+    unrelated = 0
     for text in lines:
         frame = parse_frame(text)
         if frame:
             frames.append(frame)
-            strangers = 0
+            unrelated = 0
         elif not text.strip() or ANY_HEADING.search(text):
             break
         elif not _TRACE_INTERRUPTION.match(text):
-            strangers += 1
-            if strangers > _MOST_STRANGERS:
+            unrelated += 1
+            if unrelated > _MOST_UNRELATED:
                 break
     return tuple(frames)

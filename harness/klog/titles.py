@@ -1,14 +1,14 @@
 # SPDX-License-Identifier: GPL-2.0-only
-"""Titles as the field (syzbot) writes them: nothing in them that differs from one run to the next."""
+"""Titles as syzbot writes them: without what differs from one run to the next."""
 
 from __future__ import annotations
 
 import re
 
-#: Longest title; lines that got mixed up can be very long.
+#: Longest title, in characters; damaged lines can be very long.
 MAX_LENGTH = 120
 
-#: A system call has several entry points, by architecture and compiler; a title has the shortest name.
+#: A system call has several entry points, by architecture and compiler; titles have the shortest name.
 #: (include/linux/syscalls.h, arch/*/include/asm/syscall_wrapper.h)
 SYSCALL_PREFIXES = (
     "SYSC_", "SyS_", "sys_", "__x64_", "__ia32_", "__arm64_", "____sys_", "___sys_", "__sys_", "__se_",
@@ -27,12 +27,12 @@ _CHANGING: tuple[tuple[re.Pattern[str], str], ...] = (
     (re.compile(r"\d{7,}"), "NUM"),
 )
 
-#: A time stamp in a title means that two lines were mixed up.
+#: A time stamp in a title: two lines were mixed up.
 _STAMP = re.compile(r"\[ *[0-9]+\.[0-9]+\]")
 
 
 def has_stamp(title: str) -> bool:
-    """Whether a time stamp got mixed into the title."""
+    """Whether a time stamp is mixed into the title."""
     return _STAMP.search(title) is not None
 
 
@@ -46,5 +46,5 @@ def clean(title: str) -> str:
 
 
 def without_syscall_prefix(function: str) -> str:
-    """The shortest name that taking off one system call prefix gives."""
+    """The shortest name that removing one of the system call prefixes gives."""
     return min((function.removeprefix(prefix) for prefix in ("", *SYSCALL_PREFIXES)), key=len)

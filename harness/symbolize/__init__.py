@@ -1,2 +1,2 @@
 # SPDX-License-Identifier: GPL-2.0-only
-"""A module's DWARF -> source lines."""
+"""Source lines of stack frames, from the debug information (DWARF) of modules."""

@@ -1,9 +1,9 @@
 # SPDX-License-Identifier: GPL-2.0-only
-"""Debug information of one kernel module: function, offset -> source lines, inlined functions included.
+"""Debug information of a kernel module: from a function and an offset to source lines, with inlined functions.
 
-A ``*.ko`` is a relocatable object: its sections all begin at address 0, and the addresses in its debug
-information are filled in by whoever loads it. Here the sections get made-up addresses that do not
-overlap, and the relocations are applied in memory; what follows is ordinary DWARF for pyelftools.
+A ``*.ko`` is a relocatable object: all its sections begin at address 0, and relocations fill in the
+addresses in its debug information. Here the sections get addresses that do not overlap, and the
+relocations are applied in memory; pyelftools reads the result as ordinary DWARF.
 """
 
 from __future__ import annotations
@@ -26,9 +26,9 @@ _PAGE = 4096
 _EXECUTABLE, _ALLOCATED, _COMPRESSED = 0x4, 0x2, 0x800
 #: Elf64_Sym and Elf64_Rela of elf(5).
 _SYMBOL, _RELOCATION = struct.Struct("<IBBHQQ"), struct.Struct("<QQq")
-#: System V ABI, AMD64 supplement, table 4.9: relocations that debug information has, and their formats.
+#: System V ABI, AMD64 supplement, table 4.9: the relocations in debug information, and their formats.
 _ABSOLUTE = {1: struct.Struct("<Q"), 10: struct.Struct("<I"), 11: struct.Struct("<I")}
-#: Every file of the kernel includes something of this folder: it tells where the source tree is.
+#: Each file of the kernel includes something from this folder, which tells where the source tree is.
 _LANDMARK = "/include/linux"
 
 
@@ -37,7 +37,7 @@ class SourceLine:
     """A place in the source.
 
     Attributes:
-        function: the function as the source names it.
+        function: its name in the source.
         place: ``file:line``, the file relative to the source tree.
     """
 
@@ -50,8 +50,8 @@ class _Function:
     """A symbol in an executable section.
 
     Attributes:
-        address: made-up address of its first byte.
-        smallest, largest: what the kernel may call its size, in bytes.
+        address: of its first byte.
+        smallest, largest: limits of the size that the kernel prints, in bytes.
     """
 
     address: int
@@ -61,7 +61,7 @@ class _Function:
 
 @dataclass(frozen=True)
 class _Row:
-    """What the line table says from an address on; ``line`` is 0 where a sequence has ended."""
+    """The source line from an address on; ``line`` is 0 after the end of a sequence."""
 
     address: int
     file: int
@@ -75,13 +75,14 @@ class ModuleDebugInfo:
         content: the ELF file, for x86-64.
 
     Raises:
-        Exception: of pyelftools, or a ValueError, where it is no such file.
+        ValueError: the file is no relocatable object for x86-64.
+        Exception: pyelftools cannot read the file.
     """
 
     def __init__(self, content: bytes) -> None:
         elf: Any = ELFFile(io.BytesIO(content))
         if elf["e_type"] != "ET_REL" or elf["e_machine"] != "EM_X86_64":
-            raise ValueError("no relocatable object for x86-64")
+            raise ValueError("not a relocatable object for x86-64")
         sections: list[Any] = list(elf.iter_sections())
         starts = _lay_out(sections)
         symbols = _symbols(elf, sections)
@@ -101,7 +102,7 @@ class ModuleDebugInfo:
 
         Returns:
             Nothing where the module has no such function, several, or one of another size: then the
-            question is about another build of the module.
+            frame is of another build.
         """
         named = [known for known in self._functions.get(function, ()) if known.smallest <= size <= known.largest]
         if len(named) != 1 or not 0 <= offset < size:
@@ -117,7 +118,7 @@ class ModuleDebugInfo:
 
 
 def _lay_out(sections: Sequence[Any]) -> dict[int, int]:
-    """Section number to made-up address; a page apart, so that the end of one is not the next one's start."""
+    """Section number to address; a page lies between two, so that the end of one is not the start of the next."""
     starts: dict[int, int] = {}
     at = _PAGE
     for number, section in enumerate(sections):
@@ -140,10 +141,10 @@ def _symbols(elf: Any, sections: Sequence[Any]) -> list[tuple[str, int, int, int
 def _functions(
     symbols: Sequence[tuple[str, int, int, int]], sections: Sequence[Any], starts: Mapping[int, int]
 ) -> dict[str, list[_Function]]:
-    """Symbol name to what bears it.
+    """The functions of each name.
 
-    For the kernel a function reaches to the next symbol (kernel/module/kallsyms.c, find_kallsyms_symbol()),
-    the last one of a section to the next section or the end of its pages.
+    The kernel takes the distance to the next symbol as a function's size (kernel/module/kallsyms.c,
+    find_kallsyms_symbol()); the last function of a section reaches to the next section or the end of its pages.
     """
     found: dict[str, list[_Function]] = {}
     for number, start in starts.items():
@@ -182,11 +183,11 @@ def _relocated(content: bytes, sections: Sequence[Any], values: Sequence[int]) -
 
 
 class _Unit:
-    """What one compiled file contributed.
+    """The debug information of one compiled file.
 
     Args:
         dwarf: the module's debug information.
-        unit: the file's part of it.
+        unit: the file's unit in it.
     """
 
     def __init__(self, dwarf: Any, unit: Any) -> None:
@@ -264,7 +265,7 @@ class _Unit:
 
 
 def _rows(program: Any) -> list[_Row]:
-    """The line table, sorted; instructions without a line of their own belong to the line before."""
+    """The line table, sorted; instructions without a line belong to the line before."""
     states = (entry.state for entry in program.get_entries() if entry.state is not None)
     rows = [
         _Row(at.address, at.file, 0 if at.end_sequence else at.line) for at in states if at.end_sequence or at.line
@@ -294,7 +295,7 @@ def _relative(path: str, trees: Sequence[str]) -> str:
 
 
 def _name(entry: Any) -> str:
-    """A function's name; those of instances stand in what they are instances of."""
+    """A function's name; that of an inlined or split function stands in its abstract origin."""
     while "DW_AT_name" not in entry.attributes:
         if "DW_AT_abstract_origin" not in entry.attributes:
             return "?"
@@ -311,7 +312,7 @@ def _decoded(name: bytes) -> str:
 
 
 def read_module(file: Path) -> ModuleDebugInfo | None:
-    """A module's debug information, read once as long as the file stays the same; None where it has none."""
+    """A module's debug information, None where it cannot be read; read again only after the file has changed."""
     try:
         status = file.stat()
     except OSError:
@@ -321,7 +322,7 @@ def read_module(file: Path) -> ModuleDebugInfo | None:
 
 @functools.lru_cache(maxsize=32)
 def _read(file: Path, _changed: int, _size: int) -> ModuleDebugInfo | None:
-    # Source lines are an extra: nothing that is odd about a file may cost a result.
+    # Source lines are optional: a malformed file must not lose a result.
     try:
         return ModuleDebugInfo(file.read_bytes())
     except Exception:

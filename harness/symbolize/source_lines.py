@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-2.0-only
-"""Where in the source a finding's frames are, for modules that were built with debug information."""
+"""Source lines of a finding's frames, for modules that were built with debug information."""
 
 from __future__ import annotations
 
@@ -16,21 +16,21 @@ _Place = tuple[str, int | None, str]
 
 
 def with_source_lines(findings: Iterable[Finding], folders: Sequence[Path]) -> tuple[Finding, ...]:
-    """Findings with ``file:line`` and inlined functions in their stacks; never an exception.
+    """Add ``file:line`` and inlined functions to the stacks of findings; raises nothing.
 
-    Frames of the kernel itself, of modules that are not in the folders, and of other builds of those
-    that are (told by the function's size) stay as they are.
+    Frames of the kernel itself, of modules that are not in the folders, and of other builds of the
+    modules (the function's size tells) stay as they are.
 
     Args:
-        findings: what was read from a log.
-        folders: with modules (``*.ko``); where two have a module of the same name, the first one counts.
+        findings: of a log.
+        folders: with modules (``*.ko``); the first one that has a module of a name counts.
     """
     modules = _modules_in(folders)
     return tuple(_annotated(finding, modules) if modules else finding for finding in findings)
 
 
 def located(frames: Iterable[Frame], folders: Sequence[Path]) -> tuple[Frame, ...]:
-    """The frames of a stack of calls with ``file:line``, and inlined functions; see :func:`with_source_lines`."""
+    """The same as :func:`with_source_lines` for one stack, which has no instruction pointer."""
     modules = _modules_in(folders)
     return tuple(part for frame in frames for part in _resolved(frame, modules, frozenset()))
 
@@ -59,18 +59,18 @@ def _annotated(finding: Finding, modules: dict[str, Path]) -> Finding:
 
 
 def _instruction_pointers(text: str) -> frozenset[_Place]:
-    """Frames that name the faulting instruction itself; all others are where a call returns to."""
+    """Frames at the faulting instruction itself; all others are where a call returns to."""
     pointers = (parse_pointer(line) for line in text.splitlines())
     return frozenset((frame.function, frame.offset, frame.module) for frame in pointers if frame is not None)
 
 
 def _resolved(frame: Frame, modules: dict[str, Path], exact: frozenset[_Place]) -> tuple[Frame, ...]:
-    """A frame, after the functions that were inlined at its place."""
+    """A frame, with the functions before it that were inlined at its place."""
     lines = () if frame.source or frame.inlined else _lines(frame, modules, exact)
     if not lines:
         return (frame,)
     located = replace(frame, source=lines[-1].place)
-    if not frame.reliable:  # what the unwinder only found lying about needs no explanation
+    if not frame.reliable:  # a guess of the unwinder gets no inlined functions
         return (located,)
     inlined = (Frame(line.function, module=frame.module, inlined=True, source=line.place) for line in lines[:-1])
     return (*inlined, located)
@@ -82,9 +82,9 @@ def _lines(frame: Frame, modules: dict[str, Path], exact: frozenset[_Place]) -> 
     module = read_module(modules[frame.module])
     if module is None:
         return ()
-    # A return address is behind the call, and may belong to the next line or even the next function.
+    # A return address comes after the call, and may belong to the next line or even the next function.
     is_call = frame.offset > 0 and (frame.function, frame.offset, frame.module) not in exact
     try:
         return module.lines(frame.function, frame.size, frame.offset - is_call)
-    except Exception:  # odd debug information must not cost a result
+    except Exception:  # malformed debug information must not lose a result
         return ()

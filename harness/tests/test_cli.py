@@ -222,7 +222,7 @@ class TestParse:
     ) -> None:
         (tmp_path / "quiet.log").write_text("all is well\n")
         ended = harness_command("parse", tmp_path / "quiet.log", "--json")
-        assert "nothing is reported" in ended.errors
+        assert "no kernel report found" in ended.errors
         assert json.loads(ended.output)["findings"] == []
 
     def test_each_file_that_cannot_be_read_gets_one_sentence(
@@ -241,7 +241,7 @@ class TestParse:
         ended = harness_command("parse", tmp_path / "empty.log", "--json")
         assert ended.status == 0
         assert json.loads(ended.output)["findings"] == []
-        assert "nothing is reported" in ended.errors
+        assert "no kernel report found" in ended.errors
 
     @pytest.mark.parametrize("content", [LOG, LEAK])
     def test_standard_input_is_read(

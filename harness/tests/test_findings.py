@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-2.0-only
-"""Findings as people read them: on a terminal, as a mail; and known noise among them."""
+"""Findings on a terminal and in a mail, and known noise among them."""
 
 from __future__ import annotations
 
@@ -108,10 +108,10 @@ class TestTerminal:
         assert any(line.startswith(f"{LATER.title} (consequence)") for line in lines)
         assert "(consequence, corrupted, 3 times)" in lines[-1]
 
-    def test_what_comes_again_and_again_is_told_once(self) -> None:
+    def test_repeated_findings_have_one_line(self) -> None:
         lines = shown(REPORT, *[LATER] * 200, replace(LATER, count=55)).splitlines()
-        (told,) = (line for line in lines if line.startswith(LATER.title))
-        assert told.startswith(f"{LATER.title} (consequence, 255 times)")
+        (shown_once,) = (line for line in lines if line.startswith(LATER.title))
+        assert shown_once.startswith(f"{LATER.title} (consequence, 255 times)")
 
     def test_the_cause_is_the_first_that_is_no_known_noise(self) -> None:
         text = shown(replace(REPORT, suppressed=True), replace(LATER, consequence=False))
@@ -138,7 +138,7 @@ class TestTerminal:
 
 
 class TestMail:
-    def test_it_has_what_a_list_wants_to_know(self) -> None:
+    def test_it_has_what_a_mailing_list_needs(self) -> None:
         text = mail.document(REPORT, [LATER], "harness run a", "kernel.config")
         assert text.startswith(f"Subject: [BUG] {REPORT.title}\n\nHello,\n")
         for word in ("6.1.192", "CONFIG_KASAN=y", "kernel.config", "  harness run a\n", LATER.title):

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-2.0-only
-"""What is read of injected failures and blocked tasks, from lines as Linux 6.1.192 printed them."""
+"""Reading injected failures and blocked tasks, from lines that Linux 6.1.192 printed."""
 
 from __future__ import annotations
 
@@ -43,16 +43,16 @@ OUTSIDE = report(
 )
 
 
-def test_the_point_is_the_innermost_frame_of_the_subject() -> None:
+def test_the_point_is_the_innermost_frame_in_the_modules() -> None:
     (injection,) = parse_injections(IN_CACHEFILES)
     assert (injection.capability, injection.pid) == ("failslab", 116)
     point = injection.point(MODULES)
     assert point is not None
-    # Not the guess of the unwinder before it, and not who copies for it.
+    # Neither the guess of the unwinder before it, nor the function that copies on its behalf.
     assert (point.function, point.offset, point.module) == ("cachefiles_daemon_write", 0xAC, "cachefiles")
 
 
-def test_outside_of_the_subject_it_is_who_asked_the_allocator() -> None:
+def test_outside_the_modules_it_is_the_caller_of_the_allocator() -> None:
     (injection,) = parse_injections(OUTSIDE)
     point = injection.point(MODULES)
     assert point is not None
@@ -67,7 +67,7 @@ def test_each_injection_has_its_own_stack_also_where_lines_of_others_are_mixed_i
     assert points == {116: "cachefiles_daemon_write", 120: "getname_flags"}
 
 
-def test_one_that_was_cut_off_has_no_point() -> None:
+def test_an_injection_that_is_cut_off_has_no_point() -> None:
     (injection,) = parse_injections(IN_CACHEFILES[:3])
     assert (injection.pid, injection.frames, injection.point(MODULES)) == (116, (), None)
 

@@ -1,9 +1,9 @@
 # SPDX-License-Identifier: GPL-2.0-only
-"""The kernel log parser against logs that carry their expected title in their own header.
+"""The kernel log parser against golden logs, which state the expected titles in a header.
 
-Two collections have the same form: hand-written logs beside this file, each of which must be read right, and
-a shared folder of real crash logs that is not part of the project (``HARNESS_CRASH_LOGS``, or
-``../shared/crash-logs`` beside the checkout), of which the rates that were reached must not fall.
+There are two collections: the project's own, each of which must be read right, and a folder of real crash
+logs that is not part of the project (``HARNESS_CRASH_LOGS``, by default ``../shared/crash-logs`` beside the
+checkout), which must be read as well as before.
 """
 
 from __future__ import annotations
@@ -17,8 +17,10 @@ from pathlib import Path
 import pytest
 
 from harness.core.model import Finding
-from harness.klog import golden
+from harness.klog import engine, golden
+from harness.klog.formats import FAMILIES
 from harness.klog.golden import Golden
+from harness.klog.schema import Format
 
 OWN_LOGS = Path(__file__).parent / "data" / "klog"
 CHECKOUT = Path(__file__).parents[2]
@@ -27,7 +29,7 @@ SHARED_LOGS = Path(os.environ.get("HARNESS_CRASH_LOGS", CHECKOUT.parent / "share
 
 @dataclass(frozen=True)
 class Case:
-    """A log and what must be found in it; without a header that is nothing."""
+    """A log and what must be found in it: nothing where it has no header."""
 
     name: str
     expected: Golden
@@ -67,12 +69,35 @@ def test_own_log_is_read_right(path: Path) -> None:
     assert found.corrupted == expected.corrupted
 
 
+def rows_read(path: Path, monkeypatch: pytest.MonkeyPatch) -> list[Format]:
+    """The rows of the table that give an own log's first title."""
+    readings: dict[int, tuple[engine.Beginning, engine.Reading]] = {}
+    interpret = engine.interpret
+
+    def recorded(start: engine.Beginning, lines: Sequence[str], beyond: Sequence[str] = ()) -> engine.Reading:
+        reading = interpret(start, lines, beyond)
+        readings[id(start)] = (start, reading)  # a report is read again when it has grown
+        return reading
+
+    with monkeypatch.context() as patch:
+        patch.setattr(engine, "interpret", recorded)
+        case = read_case(path)
+        assert case.right_title, path
+    return [one.format for _, one in readings.values() if one.title == case.title and one.format is not None]
+
+
+def test_each_row_of_the_table_has_a_golden_log(monkeypatch: pytest.MonkeyPatch) -> None:
+    read = {id(row) for path in own_logs() for row in rows_read(path, monkeypatch)}
+    rows = [row for family in FAMILIES for row in family.formats]
+    assert [row for row in rows if id(row) not in read] == [], f"add a log to {OWN_LOGS.relative_to(CHECKOUT)}"
+
+
 @pytest.fixture(scope="module")
 def shared_logs() -> list[Case]:
     """The real crash logs."""
     paths = sorted(SHARED_LOGS.glob("*.txt"))
     if not paths:
-        pytest.skip(f"no real crash logs in {SHARED_LOGS}; set HARNESS_CRASH_LOGS to a folder that has them")
+        pytest.skip(f"{SHARED_LOGS}: no crash logs; set HARNESS_CRASH_LOGS to a folder of them")
     return [read_case(path) for path in paths]
 
 

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-2.0-only
-"""The kernel log parser survives anything, and how a log is cut into pieces changes nothing."""
+"""The kernel log parser accepts any input, and its findings do not depend on how a log is cut into pieces."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from harness.klog import LogParser, parse, parse_kmemleak
 LOGS = [path.read_bytes() for path in sorted((Path(__file__).parent / "data" / "klog").glob("*.log"))]
 LINES = sorted({line for log in LOGS for line in log.splitlines(keepends=True)})
 
-#: Logs made of lines of real shape in any order, with rubbish between them.
+#: Logs of real lines in any order, with random bytes between them.
 LINE = st.one_of(st.sampled_from(LINES), st.binary(max_size=40), st.just(b"\n"), st.just(b"\0"))
 LOG = st.lists(LINE, max_size=60).map(b"".join)
 
@@ -39,12 +39,12 @@ def test_findings_lie_within_the_log(log: bytes) -> None:
 
 
 @given(log=LOG, sizes=st.lists(st.integers(min_value=0, max_value=200), max_size=40))
-def test_how_a_log_is_cut_changes_nothing(log: bytes, sizes: list[int]) -> None:
+def test_findings_do_not_depend_on_how_the_log_is_cut(log: bytes, sizes: list[int]) -> None:
     assert tuple(sorted(in_pieces(log, sizes), key=lambda finding: finding.start)) == parse(log)
 
 
 @given(log=st.binary(max_size=2000))
-def test_rubbish_raises_nothing(log: bytes) -> None:
+def test_random_bytes_raise_nothing(log: bytes) -> None:
     parse(log)
     parse_kmemleak(log.decode("latin-1"))
 

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-2.0-only
-"""Source lines of frames, on small modules that the compiler makes for the tests."""
+"""Source lines of frames, on small modules that are compiled for the tests."""
 
 from __future__ import annotations
 
@@ -162,11 +162,11 @@ class TestLines:
         first, second = frames_behind_calls(modules, "other")
         assert located(modules, first, second) == ["other fs/other.c:5", "other fs/other.c:8"]
 
-    def test_a_return_address_behind_the_functions_end_belongs_to_it(self, modules: Path) -> None:
+    def test_a_return_address_past_the_end_of_the_function_belongs_to_it(self, modules: Path) -> None:
         (frame,) = frames_behind_calls(modules, "ends_with_a_call")
         assert located(modules, frame) == ["ends_with_a_call fs/counter.c:22"]
 
-    def test_the_faulting_instruction_is_looked_up_where_it_is(self, modules: Path) -> None:
+    def test_the_faulting_instruction_is_looked_up_at_its_own_address(self, modules: Path) -> None:
         first, _ = frames_behind_calls(modules, "other")
         pointer = f"RIP: 0010:other+{first.offset:#x}/{first.size:#x} [lab_counter]"
         assert located(modules, first, text=pointer) == ["other fs/other.c:8"]
@@ -252,7 +252,7 @@ class TestFramesThatStay:
         size = kernel_size(tmp_path / "lab_counter.ko", "twin")
         assert located(tmp_path, Frame("twin", 9, size, "lab_counter")) == ["twin"]
 
-    def test_a_module_that_was_built_anew_is_read_anew(self, tmp_path: Path) -> None:
+    def test_a_module_that_was_rebuilt_is_read_again(self, tmp_path: Path) -> None:
         compile_module(tmp_path, "lab_counter", DWARF[1], other=OTHER_C)
         first, _ = frames_behind_calls(tmp_path, "other")
         assert located(tmp_path, first) == ["other fs/other.c:5"]
