@@ -16,9 +16,7 @@ from harness.bench.measure import Record, Samplers
 from harness.bench.report import figure_table
 from harness.bench.virtme import VirtmeNg
 from harness.catalog import spec
-from harness.cli import doctor
-from harness.cli.options import JsonOption
-from harness.core import host
+from harness.cli import options
 from harness.core.errors import UserError
 from harness.core.progress import results_console, say
 from harness.runner.lab import Lab, Settings
@@ -39,7 +37,7 @@ def bench_(
     repeat: Annotated[
         int, typer.Option("--repeat", min=1, help="Samples of each figure; of the matrix and of growth there is one.")
     ] = 5,
-    kernel: Annotated[str, typer.Option("--kernel", help="Kernel to measure: a name in kernels/.")] = Settings.kernel,
+    kernel: options.KernelOption = Settings.kernel,
     fix: Annotated[
         str, typer.Option("--fix", metavar="NAME", help="Whose revert and test case are used for edits.")
     ] = _FIX,
@@ -50,7 +48,7 @@ def bench_(
     plot: Annotated[
         Path | None, typer.Option("--plot", metavar="FILE", help="Write the plot (SVG) to this file, too.")
     ] = None,
-    as_json: JsonOption = False,
+    as_json: options.JsonOption = False,
 ) -> None:
     """Measure how long the lab takes, in turns, so that a slow minute of the host meets all figures.
 
@@ -60,8 +58,7 @@ def bench_(
     names = _names(figures or (), matrix, growth)
     if plot is not None and not plot.absolute().parent.is_dir():
         raise UserError(f"--plot {plot}: {plot.absolute().parent} is no folder", "make it, or name another file")
-    doctor.require_tools()
-    settings = Settings(host.project_folder(), host.cache_folder(), kernel)
+    settings = options.settings(kernel=kernel)
     chosen = spec.load_fix(settings.project, fix)
     run = RunFolder(settings.project)
     lab = Lab(settings, run.path)

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-2.0-only
-"""What this host lacks, and how to get it."""
+"""The command ``harness doctor``: what this host lacks, and how to get it."""
 
 from __future__ import annotations
 
@@ -8,11 +8,12 @@ import shutil
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
+import typer
 from rich.console import Console
 from rich.table import Table
 
+from harness.cli import options
 from harness.core import host
-from harness.core.errors import UserError
 from harness.vm import accel
 
 #: A kernel source, its build folder, ccache and an image, in GiB.
@@ -53,21 +54,6 @@ def checks(cache: Path) -> list[Check]:
 def missing_packages(cache: Path) -> list[str]:
     """Debian packages to install, without repetition."""
     return list(dict.fromkeys(check.package for check in checks(cache) if not check.good and check.package))
-
-
-def require_tools() -> None:
-    """Stop before a long build that cannot succeed.
-
-    Raises:
-        UserError: programs are missing; the message names all of their packages.
-    """
-    missing = [tool for tool in host.TOOLS if host.find_program(tool.program) is None]
-    if missing:
-        packages = " ".join(dict.fromkeys(tool.package for tool in missing))
-        raise UserError(
-            f"not installed: {', '.join(tool.program for tool in missing)}",
-            f"apt-get install {packages} (or ci/setup)",
-        )
 
 
 def report(cache: Path, as_json: bool) -> int:
@@ -130,3 +116,13 @@ def _accelerator(cache: Path) -> tuple[str, str]:
         "unknown",
         "KVM is there, but only a boot shows whether it works: the first harness run or prove tries it",
     )
+
+
+def doctor(as_json: options.JsonOption = False) -> None:
+    """Check what this host lacks, how to get it, and which accelerator works."""
+    raise typer.Exit(report(host.cache_folder(), as_json))
+
+
+def register(app: typer.Typer) -> None:
+    """Add the command."""
+    app.command()(doctor)
