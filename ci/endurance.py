@@ -1,8 +1,8 @@
 # SPDX-License-Identifier: GPL-2.0-only
-"""Long rows of guests: cold boots, restores, and test cases with faults mixed in. Started by ci/endurance.
+"""Endurance runs: many guests one after another. Started by ci/endurance.
 
-Each part ends 0 only if nothing went wrong: no guest that failed to come up, no wrong outcome, and nothing that grew
-in this process. Figures go to a JSON file after every guest, so that a row that is ended early leaves what it has.
+A run succeeds only if each guest came up and each test case had the outcome it must have, and if no resource of this
+process grew. Figures go to a JSON file after every guest, so that an interrupted run leaves what it has.
 """
 
 from __future__ import annotations
@@ -36,47 +36,47 @@ from harness.tests.guest_faults import FAULTS, Fault
 from harness.vm.bringup import GuestMaker
 from harness.vm.guest import CommandOverdue, Guest, GuestStopped
 
-#: Of all guests. The others show that the one before left nothing behind.
+#: Share of guests with a fault. The others show that the guest before left nothing behind.
 _SHARE_OF_FAULTS = 0.5
-#: What a guest is for, and what does it and says what went wrong.
-Piece = tuple[str, Callable[[], str]]
+#: What a guest is for, and what runs it: returns why it failed, empty where it did not.
+Work = tuple[str, Callable[[], str]]
 
 
 @dataclasses.dataclass
-class Row:
-    """One part: guests one after another.
+class EnduranceRun:
+    """Guests one after another.
 
     Attributes:
-        name: what is done.
-        wanted: how many guests.
-        file: where the figures go.
-        troubles: one sentence for each guest that went wrong.
-        seconds: how long each guest took.
-        kinds: how often each kind of work was done.
+        name: boots, restores or faults.
+        wanted: number of guests.
+        file: gets the figures.
+        failures: one sentence for each guest that failed.
+        seconds: duration of each guest in seconds.
+        kinds: number of guests of each kind.
         footprints: of this process, after each guest.
     """
 
     name: str
     wanted: int
     file: Path
-    troubles: list[str] = dataclasses.field(default_factory=list)
+    failures: list[str] = dataclasses.field(default_factory=list)
     seconds: list[float] = dataclasses.field(default_factory=list)
     kinds: Counter[str] = dataclasses.field(default_factory=Counter)
     footprints: list[Footprint] = dataclasses.field(default_factory=list)
 
     def add(self, kind: str, work: Callable[[], str]) -> None:
-        """Do one guest's work, which says what went wrong, and note how it went."""
+        """Run one guest and note how it went; the arguments are those of :data:`Work`."""
         started = time.monotonic()
-        trouble = work()
+        failure = work()
         self.seconds.append(time.monotonic() - started)
         self.kinds[kind] += 1
-        if trouble:
-            self.troubles.append(f"guest {len(self.seconds)}: {trouble}")
-            say(f"{self.name}: {self.troubles[-1]}")
+        if failure:
+            self.failures.append(f"guest {len(self.seconds)}: {failure}")
+            say(f"{self.name}: {self.failures[-1]}")
         self.footprints.append(_footprint())
         write_atomically(self.file, json.dumps(self.record(), indent=1) + "\n")
         if len(self.seconds) % 25 == 0:
-            say(f"{self.name}: {len(self.seconds)} of {self.wanted}, {len(self.troubles)} went wrong")
+            say(f"{self.name}: {len(self.seconds)} of {self.wanted}, {len(self.failures)} failed")
 
     def record(self) -> dict[str, Any]:
         """The figures so far."""
@@ -84,7 +84,7 @@ class Row:
             "part": self.name,
             "wanted": self.wanted,
             "done": len(self.seconds),
-            "troubles": self.troubles,
+            "failures": self.failures,
             "seconds": dataclasses.asdict(Spread.of(self.seconds)),
             "kinds": dict(sorted(self.kinds.items())),
             "grown": growth(self.footprints),
@@ -93,9 +93,9 @@ class Row:
         }
 
     @property
-    def is_well(self) -> bool:
-        """Whether all guests came and went as they should, and left nothing."""
-        return len(self.seconds) == self.wanted and not self.troubles and not growth(self.footprints)
+    def succeeded(self) -> bool:
+        """Whether all guests ran, none failed, and no resource grew."""
+        return len(self.seconds) == self.wanted and not self.failures and not growth(self.footprints)
 
 
 def _footprint() -> Footprint:
@@ -109,8 +109,8 @@ def _footprint() -> Footprint:
     )
 
 
-def _comes_up(bring_up: Callable[[Path], contextlib.AbstractContextManager[Guest]], folder: Path) -> str:
-    """Bring one guest up; says what went wrong, and keeps the evidence then."""
+def _bring_up_failure(bring_up: Callable[[Path], contextlib.AbstractContextManager[Guest]], folder: Path) -> str:
+    """Bring one guest up; returns why that failed and keeps the evidence then, empty where it did not."""
     folder.mkdir()
     try:
         with bring_up(folder) as guest:
@@ -121,41 +121,41 @@ def _comes_up(bring_up: Callable[[Path], contextlib.AbstractContextManager[Guest
     return ""
 
 
-def _boots(lab: Lab, _row: list[Fault]) -> Generator[Piece, None, None]:
+def _boots(lab: Lab, _faults: list[Fault]) -> Generator[Work, None, None]:
     maker = GuestMaker(lab.recipe(), lab.cache)
     for number in itertools.count():
-        yield "boot", functools.partial(_comes_up, maker.boot, lab.folder / f"boot-{number}")
+        yield "boot", functools.partial(_bring_up_failure, maker.boot, lab.folder / f"boot-{number}")
 
 
-def _restores(lab: Lab, _row: list[Fault]) -> Generator[Piece, None, None]:
+def _restores(lab: Lab, _faults: list[Fault]) -> Generator[Work, None, None]:
     maker = GuestMaker(lab.recipe(), lab.cache)
     restore = functools.partial(maker.restore, maker.saved_machine())
     for number in itertools.count():
-        yield "restore", functools.partial(_comes_up, restore, lab.folder / f"restore-{number}")
+        yield "restore", functools.partial(_bring_up_failure, restore, lab.folder / f"restore-{number}")
 
 
-def _faults(lab: Lab, row: list[Fault]) -> Generator[Piece, None, None]:
-    # Looking for leaks takes ten seconds, and only one of the faults has any.
+def _faults(lab: Lab, faults: list[Fault]) -> Generator[Work, None, None]:
+    # A scan for leaks takes ten seconds, and only one of the faults leaks.
     with Lab(dataclasses.replace(lab.settings, kmemleak=True), lab.folder) as scanning:
         scanning.adopt(lab.prepared())
-        for number, fault in enumerate(row):
-            fit = scanning if fault.outcome is Outcome.LEAK else lab
-            yield fault.name, functools.partial(_meets, fault, fit, lab.folder / f"{number}-{fault.name}")
+        for number, fault in enumerate(faults):
+            chosen = scanning if fault.outcome is Outcome.LEAK else lab
+            yield fault.name, functools.partial(_fault_failure, fault, chosen, lab.folder / f"{number}-{fault.name}")
 
 
-def _meets(fault: Fault, lab: Lab, folder: Path) -> str:
-    """Run a test case that meets a fault; says what went wrong, and keeps the evidence then."""
+def _fault_failure(fault: Fault, lab: Lab, folder: Path) -> str:
+    """Run a test case that meets a fault; returns why its result is wrong and keeps the evidence then."""
     folder.mkdir()
     result = run_job(lab, Job(fault.name, lab.settings.kernel), folder, fault.workload)
-    if trouble := fault.trouble(result):
-        return f"{trouble} ({folder})"
+    if mismatch := fault.trouble(result):
+        return f"{mismatch} ({folder})"
     if result.boot_attempts != 1:
         return f"{fault.name}: the guest came up at attempt {result.boot_attempts} ({folder})"
     shutil.rmtree(folder)
     return ""
 
 
-_PARTS: dict[str, Callable[[Lab, list[Fault]], Generator[Piece, None, None]]] = {
+_PARTS: dict[str, Callable[[Lab, list[Fault]], Generator[Work, None, None]]] = {
     "boots": _boots,
     "restores": _restores,
     "faults": _faults,
@@ -168,38 +168,41 @@ def _interrupted(_signal: int, _frame: object) -> None:
 
 def main(
     part: Annotated[str, typer.Argument(help="boots, restores or faults.")],
-    guests: Annotated[int, typer.Option("--guests", min=1, help="How many.")] = 500,
-    seed: Annotated[int, typer.Option("--seed", help="What the order of faults starts from.")] = 1,
-    kernel: Annotated[str, typer.Option("--kernel", help="A name in kernels/.")] = Settings(Path(), Path()).kernel,
-    json_: Annotated[Path, typer.Option("--json", help="Where the figures go.")] = Path("endurance.json"),
+    guests: Annotated[int, typer.Option("--guests", min=1, help="Number of guests.")] = 500,
+    seed: Annotated[int, typer.Option("--seed", help="Seed of the order of faults.")] = 1,
+    kernel: Annotated[str, typer.Option("--kernel", help="Kernel: a name in kernels/.")] = Settings.kernel,
+    json_: Annotated[Path, typer.Option("--json", help="File that gets the figures.")] = Path("endurance.json"),
 ) -> None:
-    """Bring up guests one after another and see whether the lab survives: 0 it does, 1 it does not."""
+    """Bring up guests one after another and see whether the lab survives.
+
+    Exit codes: 0 no guest failed and no resource of the lab grew, 1 otherwise, 3 the session is void.
+    """
     if part not in _PARTS:
         say(f"error: there is no part {part!r}; choose one of {', '.join(_PARTS)}")
         raise typer.Exit(2)
     signal.signal(signal.SIGTERM, _interrupted)
-    row = Row(part, guests, json_)
+    run = EnduranceRun(part, guests, json_)
     ordinary, *others = FAULTS
     faults = faults_in_order(others, guests, seed, ordinary, _SHARE_OF_FAULTS)
     settings = Settings(host.project_folder(), host.cache_folder(), kernel, kmemleak=False)
     with tempfile.TemporaryDirectory(prefix="endurance-") as folder, Lab(settings, Path(folder) / "run") as lab:
-        # A folder of its own, in which every entry that stays is one that was forgotten.
+        # A folder of its own: every entry that stays in it was forgotten.
         tempfile.tempdir = str(Path(folder) / "temporary")
         Path(tempfile.tempdir).mkdir()
         lab.folder.mkdir()
         lab.prepare()
-        if trouble := lab.canary_trouble():
-            say(f"error: the session is void: {trouble}")
+        if reason := lab.canary_trouble():
+            say(f"error: the session is void: {reason}")
             raise typer.Exit(3)
-        with contextlib.closing(_PARTS[part](lab, faults)) as pieces:
-            for kind, work in itertools.islice(pieces, guests):
-                row.add(kind, work)
-        if row.troubles:
+        with contextlib.closing(_PARTS[part](lab, faults)) as works:
+            for kind, work in itertools.islice(works, guests):
+                run.add(kind, work)
+        if run.failures:
             kept = json_.with_suffix(".evidence")
             shutil.copytree(lab.folder, kept, dirs_exist_ok=True)
             say(f"evidence: {kept}")
-    print(json.dumps(row.record(), indent=1))
-    raise typer.Exit(0 if row.is_well else 1)
+    print(json.dumps(run.record(), indent=1))
+    raise typer.Exit(0 if run.succeeded else 1)
 
 
 if __name__ == "__main__":
