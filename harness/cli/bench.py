@@ -31,11 +31,11 @@ def bench_(
     figures: Annotated[
         list[str] | None,
         typer.Argument(
-            metavar="[FIGURE]...", help=f"Figures to measure: {', '.join(KINDS)}. Default: the first {len(USUAL)}."
+            metavar="FIGURE", help=f"Figures to measure: {', '.join(KINDS)}. Default: the first {len(USUAL)}."
         ),
     ] = None,
     repeat: Annotated[
-        int, typer.Option("--repeat", min=1, help="Samples of each figure; matrix and growth have one.")
+        int, typer.Option("--repeat", metavar="N", min=1, help="Samples of each figure; matrix and growth have one.")
     ] = 5,
     kernel: options.KernelOption = Settings.kernel,
     fix: Annotated[
@@ -51,7 +51,7 @@ def bench_(
     ] = None,
     as_json: options.JsonOption = False,
 ) -> None:
-    """Measure how long boots, rebuilds, and an edit until its verdict take.
+    """Measure the time of boots, rebuilds, and an edit until its verdict.
 
     Samples are taken round by round, so that a slow minute of the host affects all figures. Boots are compared with
     virtme-ng where it is installed and a kernel that it can boot is built. Exit codes: 0 measured; 2 you asked for

@@ -14,13 +14,15 @@ from harness.runner.lab import Lab, Settings
 
 
 def build(
-    kernel: Annotated[str, typer.Argument(help="Name of the kernel, in kernels/.")] = Settings.kernel,
+    kernel: Annotated[
+        str, typer.Argument(metavar="KERNEL", help="Name of the kernel, in kernels/.")
+    ] = Settings.kernel,
     tree: options.TreeOption = None,
     without: options.WithoutOption = None,
     with_: options.WithOption = None,
     as_json: options.JsonOption = False,
 ) -> None:
-    """Build a kernel, the modules under test and the lab's modules, as far as the cache lacks them."""
+    """Build a kernel with the modules under test and the lab's modules, unless cached."""
     settings = options.settings(kernel=kernel, tree=tree)
     reverted, applied = (options.fix_names(settings.project, names) for names in (without, with_))
     lab = Lab(settings, settings.cache)
@@ -37,10 +39,10 @@ def build(
 
 
 def image(
-    name: Annotated[str, typer.Argument(help="Name of the image, in images/.")] = Settings.image,
+    name: Annotated[str, typer.Argument(metavar="IMAGE", help="Name of the image, in images/.")] = Settings.image,
     as_json: options.JsonOption = False,
 ) -> None:
-    """Build a guest image, unless the cache has it."""
+    """Build a guest image, unless cached."""
     settings = options.settings(image=name)
     built = Lab(settings, settings.cache).image
     _print_record({"image": name, "root": str(built.root), "scratch": str(built.scratch)}, as_json)

@@ -119,7 +119,7 @@ def _accelerator(cache: Path) -> tuple[str, str]:
 
 
 def doctor(as_json: options.JsonOption = False) -> None:
-    """Check what this host lacks, how to get it, and which accelerator works."""
+    """Check this host: what is missing, how to get it, and which accelerator works."""
     raise typer.Exit(report(host.cache_folder(), as_json))
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import functools
 import gc
+import inspect
 import signal
 import sys
 import traceback
@@ -27,11 +28,16 @@ app = typer.Typer(
     "impossible, 3 the lab broke.",
     no_args_is_help=True,
     add_completion=False,
+    # rich would break sentences where the lines of a docstring end.
+    rich_markup_mode=None,
     pretty_exceptions_enable=False,
-    context_settings={"help_option_names": ["-h", "--help"]},
+    context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100},
 )
 for _module in (prove, run, bisect, sweep, stress, shell, build, parse, bench, doctor):
     _module.register(app)
+for _registered in app.registered_commands:
+    # The list of commands has the first sentence of each docstring whole, where click would cut it.
+    _registered.short_help = (inspect.getdoc(_registered.callback) or "").partition("\n\n")[0]
 
 
 def _version(asked: bool) -> None:

@@ -17,17 +17,19 @@ from harness.runner.lab import Settings
 #: What names test cases on the command line.
 CASES = "a fix, a file, a folder or a pytest node id"
 
-KernelOption = Annotated[str, typer.Option("--kernel", help="Kernel: a name in kernels/.")]
+KernelOption = Annotated[str, typer.Option("--kernel", metavar="NAME", help="Kernel: a name in kernels/.")]
 TreeOption = Annotated[
     Path | None,
     typer.Option("--tree", metavar="DIR", help="Build this kernel working tree instead of the kernel's own source."),
 ]
-ImageOption = Annotated[str, typer.Option("--image", help="Guest image: a name in images/.")]
-CpusOption = Annotated[int, typer.Option("--cpus", min=1, max=8, help="Processors of a guest.")]
-MemoryOption = Annotated[int, typer.Option("--memory", min=256, help="Memory of a guest in MiB.")]
+ImageOption = Annotated[str, typer.Option("--image", metavar="NAME", help="Guest image: a name in images/.")]
+CpusOption = Annotated[int, typer.Option("--cpus", metavar="N", min=1, max=8, help="Processors of a guest.")]
+MemoryOption = Annotated[int, typer.Option("--memory", metavar="MIB", min=256, help="Memory of a guest in MiB.")]
 JobsOption = Annotated[
     int,
-    typer.Option("--jobs", "-j", min=0, help="Guests at a time; 0: as many as processors and memory allow."),
+    typer.Option(
+        "--jobs", "-j", metavar="N", min=0, help="Guests at a time; 0: as many as processors and memory allow."
+    ),
 ]
 ColdOption = Annotated[
     bool, typer.Option("--cold", help="Boot each guest instead of restoring one that was saved after booting.")

@@ -161,7 +161,9 @@ def _print_mail(file: Path, findings: Sequence[Finding]) -> None:
 def parse(
     files: Annotated[
         list[Path],
-        typer.Argument(help="Kernel logs: console, dmesg, journal, kmemleak's file; - for standard input."),
+        typer.Argument(
+            metavar="FILE", help="Kernel logs: console, dmesg, journal, kmemleak's file; - for standard input."
+        ),
     ],
     modules: Annotated[
         list[Path] | None,

@@ -24,7 +24,7 @@ from harness.runner.runs import RunFolder
 
 
 def prove(
-    fixes: Annotated[list[str] | None, typer.Argument(help="Names of fixes. Default: the whole catalogue.")] = None,
+    fixes: Annotated[list[str] | None, typer.Argument(metavar="FIX", help="Names of fixes. Default: all.")] = None,
     kernel: options.KernelOption = Settings.kernel,
     tree: options.TreeOption = None,
     image: options.ImageOption = Settings.image,
@@ -32,13 +32,15 @@ def prove(
     memory: options.MemoryOption = Settings.memory_mib,
     attempts: Annotated[
         int,
-        typer.Option("--attempts", min=1, help="Attempts at a fix until its verdict is the one in fix.yaml."),
+        typer.Option(
+            "--attempts", metavar="N", min=1, help="Try up to N times until the verdict is that of fix.yaml."
+        ),
     ] = 1,
     jobs: options.JobsOption = 0,
     cold: options.ColdOption = False,
     as_json: options.JsonOption = False,
 ) -> None:
-    """Prove documented fixes: with the fix its bug is absent, without it the bug appears.
+    """Prove documented fixes: each bug appears without its fix, and only without it.
 
     The test cases of each fix run on the kernel as it is and on one whose modules were rebuilt with the fix reverted.
     'proven' means: clean with the fix, the documented report without it, and counters that show that the

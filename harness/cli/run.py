@@ -17,7 +17,9 @@ from harness.runner.runs import RunFolder
 
 
 def run(
-    select: Annotated[list[str] | None, typer.Argument(help=f"Test cases: {options.CASES}. Default: all.")] = None,
+    select: Annotated[
+        list[str] | None, typer.Argument(metavar="SELECT", help=f"Test cases: {options.CASES}. Default: all.")
+    ] = None,
     kernel: options.KernelOption = Settings.kernel,
     tree: options.TreeOption = None,
     commit: Annotated[
@@ -29,12 +31,12 @@ def run(
     ] = None,
     without: options.WithoutOption = None,
     with_: options.WithOption = None,
-    repeat: Annotated[int, typer.Option("--repeat", min=1, help="Run each test case this many times.")] = 1,
+    repeat: Annotated[int, typer.Option("--repeat", metavar="N", min=1, help="Run each test case N times.")] = 1,
     until_fail: Annotated[
         bool,
-        typer.Option("--until-fail", help="Repeat until a test case does not pass; --repeat limits the attempts."),
+        typer.Option("--until-fail", help="Repeat until a test case fails; --repeat limits the attempts."),
     ] = False,
-    seed: Annotated[int, typer.Option("--seed", help="Seed of the test cases' random choices.")] = 0,
+    seed: Annotated[int, typer.Option("--seed", metavar="N", help="Seed of the test cases' random choices.")] = 0,
     no_kmemleak: Annotated[
         bool, typer.Option("--no-kmemleak", help="Do not scan for leaks; saves about ten seconds a case.")
     ] = False,

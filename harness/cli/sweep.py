@@ -24,7 +24,9 @@ from harness.sweep.table import sweep_table
 
 
 def sweep(
-    operations: Annotated[list[str] | None, typer.Argument(help="Names of operations. Default: all.")] = None,
+    operations: Annotated[
+        list[str] | None, typer.Argument(metavar="OPERATION", help="Names of operations. Default: all.")
+    ] = None,
     kernel: options.KernelOption = Settings.kernel,
     tree: options.TreeOption = None,
     without: options.WithoutOption = None,
@@ -40,8 +42,8 @@ def sweep(
     """Fail each allocation once (fail-nth) and report what breaks.
 
     Each operation runs again and again, each time with the next allocation on its path failing, until none is left.
-    Each time the kernel log, fscache's objects, stuck processes and whether the operation still works are checked;
-    leaks at the end. docs/sweep.md lists the operations.
+    After each run the kernel log, fscache's objects and stuck processes are checked, and whether the operation
+    still works; leaks at the end. docs/sweep.md lists the operations.
     """
     project = host.project_folder()
     if resume:
