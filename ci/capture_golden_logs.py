@@ -11,9 +11,10 @@ from __future__ import annotations
 
 import argparse
 import contextlib
+import functools
 import sys
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -144,8 +145,13 @@ def main() -> int:
     with tempfile.TemporaryDirectory() as run:
         lab = Lab(Settings(CHECKOUT, host.cache_folder(), kernel=words.kernel), Path(run))
         lab.prepare()
-        makers = {each.kind: lambda each=each: printed(lab, each) for each in PROVOCATIONS}
-        makers |= {"kmemleak-file": lambda: leak_records(lab), "quiet-console": lambda: quiet_console(lab)}
+        makers: dict[str, Callable[[], bytes]] = {
+            each.kind: functools.partial(printed, lab, each) for each in PROVOCATIONS
+        }
+        makers |= {
+            "kmemleak-file": functools.partial(leak_records, lab),
+            "quiet-console": functools.partial(quiet_console, lab),
+        }
         version = words.kernel.removeprefix("debian-").removesuffix("-thorough")
         for kind in words.kinds or makers:
             # UBSAN names sources by the path they were compiled from.

@@ -1,8 +1,8 @@
 # SPDX-License-Identifier: GPL-2.0-only
-"""Long rows of guests: cold boots, restores, and test cases with faults mixed in. Started by ci/endurance.
+"""Endurance runs: many guests one after another. Started by ci/endurance.
 
-Each part exits with 0 only if each guest came up, each outcome was the right one, and this process has not grown.
-The figures are written to a JSON file after each guest, so that a row that is interrupted leaves what it has.
+A run succeeds only if each guest came up and each test case had the outcome it must have, and if no resource of this
+process grew. Figures go to a JSON file after every guest, so that an interrupted run leaves what it has.
 """
 
 from __future__ import annotations
@@ -39,23 +39,23 @@ from harness.tests.guest_faults import FAULTS, Fault
 from harness.vm.bringup import GuestMaker
 from harness.vm.guest import Guest
 
-#: Of all guests. The others show that the one before left nothing behind.
+#: Share of guests with a fault. The others show that the guest before left nothing behind.
 _SHARE_OF_FAULTS = 0.5
-#: What a guest is for, and what does it and returns what failed.
-Piece = tuple[str, Callable[[], str]]
+#: What a guest is for, and what runs it: returns why it failed, empty where it did not.
+Work = tuple[str, Callable[[], str]]
 
 
 @dataclasses.dataclass
-class Row:
-    """One part: guests one after another.
+class EnduranceRun:
+    """Guests one after another.
 
     Attributes:
-        name: what is done.
-        wanted: how many guests.
-        file: where the figures go.
+        name: boots, restores or faults.
+        wanted: number of guests.
+        file: gets the figures.
         failures: one sentence for each guest that failed.
-        seconds: how long each guest took.
-        kinds: how often each kind of work was done.
+        seconds: duration of each guest in seconds.
+        kinds: number of guests of each kind.
         footprints: of this process, after each guest.
     """
 
@@ -68,7 +68,7 @@ class Row:
     footprints: list[Footprint] = dataclasses.field(default_factory=list)
 
     def add(self, kind: str, work: Callable[[], str]) -> None:
-        """Do one guest's work, which returns what failed, and record it."""
+        """Run one guest and note how it went; the arguments are those of :data:`Work`."""
         started = time.monotonic()
         failure = work()
         self.seconds.append(time.monotonic() - started)
@@ -97,7 +97,7 @@ class Row:
 
     @property
     def succeeded(self) -> bool:
-        """Whether no guest failed and this process has not grown."""
+        """Whether all guests ran, none failed, and no resource grew."""
         return len(self.seconds) == self.wanted and not self.failures and not growth(self.footprints)
 
 
@@ -112,8 +112,8 @@ def _footprint() -> Footprint:
     )
 
 
-def _comes_up(bring_up: Callable[[Path], contextlib.AbstractContextManager[Guest]], folder: Path) -> str:
-    """Bring one guest up and return what failed; the evidence is kept then."""
+def _bring_up_failure(bring_up: Callable[[Path], contextlib.AbstractContextManager[Guest]], folder: Path) -> str:
+    """Bring one guest up; returns why that failed and keeps the evidence then, empty where it did not."""
     folder.mkdir()
     try:
         with bring_up(folder) as guest:
@@ -124,29 +124,29 @@ def _comes_up(bring_up: Callable[[Path], contextlib.AbstractContextManager[Guest
     return ""
 
 
-def _boots(lab: Lab, _row: list[Fault]) -> Generator[Piece, None, None]:
+def _boots(lab: Lab, _faults: list[Fault]) -> Generator[Work, None, None]:
     maker = GuestMaker(lab.guests.recipe(), lab.cache)
     for number in itertools.count():
-        yield "boot", functools.partial(_comes_up, maker.boot, lab.folder / f"boot-{number}")
+        yield "boot", functools.partial(_bring_up_failure, maker.boot, lab.folder / f"boot-{number}")
 
 
-def _restores(lab: Lab, _row: list[Fault]) -> Generator[Piece, None, None]:
+def _restores(lab: Lab, _faults: list[Fault]) -> Generator[Work, None, None]:
     maker = GuestMaker(lab.guests.recipe(), lab.cache)
     restore = functools.partial(maker.restore, maker.saved_machine())
     for number in itertools.count():
-        yield "restore", functools.partial(_comes_up, restore, lab.folder / f"restore-{number}")
+        yield "restore", functools.partial(_bring_up_failure, restore, lab.folder / f"restore-{number}")
 
 
-def _faults(lab: Lab, row: list[Fault]) -> Generator[Piece, None, None]:
+def _faults(lab: Lab, faults: list[Fault]) -> Generator[Work, None, None]:
     # A scan for leaks takes ten seconds, and only one of the faults leaks.
     with Lab(dataclasses.replace(lab.settings, kmemleak=True), lab.folder, lab.prepared()) as scanning:
-        for number, fault in enumerate(row):
-            fit = scanning if fault.outcome is Outcome.LEAK else lab
-            yield fault.name, functools.partial(_meets, fault, fit, lab.folder / f"{number}-{fault.name}")
+        for number, fault in enumerate(faults):
+            chosen = scanning if fault.outcome is Outcome.LEAK else lab
+            yield fault.name, functools.partial(_fault_failure, fault, chosen, lab.folder / f"{number}-{fault.name}")
 
 
-def _meets(fault: Fault, lab: Lab, folder: Path) -> str:
-    """Run a test case that meets a fault and return what failed; the evidence is kept then."""
+def _fault_failure(fault: Fault, lab: Lab, folder: Path) -> str:
+    """Run a test case that meets a fault; returns why its result is wrong and keeps the evidence then."""
     folder.mkdir()
     result = run_job(lab, Job(fault.name, lab.settings.kernel), folder, fault.workload)
     if mismatch := fault.mismatch(result):
@@ -157,7 +157,7 @@ def _meets(fault: Fault, lab: Lab, folder: Path) -> str:
     return ""
 
 
-_PARTS: dict[str, Callable[[Lab, list[Fault]], Generator[Piece, None, None]]] = {
+_PARTS: dict[str, Callable[[Lab, list[Fault]], Generator[Work, None, None]]] = {
     "boots": _boots,
     "restores": _restores,
     "faults": _faults,
@@ -170,22 +170,25 @@ def _interrupted(_signal: int, _frame: object) -> None:
 
 def main(
     part: Annotated[str, typer.Argument(help="boots, restores or faults.")],
-    guests: Annotated[int, typer.Option("--guests", min=1, help="How many.")] = 500,
+    guests: Annotated[int, typer.Option("--guests", min=1, help="Number of guests.")] = 500,
     seed: Annotated[int, typer.Option("--seed", help="Seed of the order of faults.")] = 1,
-    kernel: Annotated[str, typer.Option("--kernel", help="A name in kernels/.")] = Settings(Path(), Path()).kernel,
-    json_: Annotated[Path, typer.Option("--json", help="The file for the figures.")] = Path("endurance.json"),
+    kernel: Annotated[str, typer.Option("--kernel", help="Kernel: a name in kernels/.")] = Settings.kernel,
+    json_: Annotated[Path, typer.Option("--json", help="File that gets the figures.")] = Path("endurance.json"),
 ) -> None:
-    """Bring up guests one after another. Exit code 0: no guest failed; 1: one did, or this process has grown."""
+    """Bring up guests one after another and see whether the lab survives.
+
+    Exit codes: 0 no guest failed and no resource of the lab grew, 1 otherwise, 3 the session is void.
+    """
     if part not in _PARTS:
         say(f"error: there is no part {part!r}; choose one of {', '.join(_PARTS)}")
         raise typer.Exit(2)
     signal.signal(signal.SIGTERM, _interrupted)
-    row = Row(part, guests, json_)
+    run = EnduranceRun(part, guests, json_)
     ordinary, *others = FAULTS
     faults = faults_in_order(others, guests, seed, ordinary, _SHARE_OF_FAULTS)
     settings = Settings(host.project_folder(), host.cache_folder(), kernel, kmemleak=False)
     with tempfile.TemporaryDirectory(prefix="endurance-") as folder, Lab(settings, Path(folder) / "run") as lab:
-        # A folder of its own: each entry that is left in it was forgotten.
+        # A folder of its own: every entry that stays in it was forgotten.
         tempfile.tempdir = str(Path(folder) / "temporary")
         Path(tempfile.tempdir).mkdir()
         lab.folder.mkdir()
@@ -193,15 +196,15 @@ def main(
         if void := lab.canaries.void():
             say(f"error: {void.message}")
             raise typer.Exit(3)
-        with contextlib.closing(_PARTS[part](lab, faults)) as pieces:
-            for kind, work in itertools.islice(pieces, guests):
-                row.add(kind, work)
-        if row.failures:
+        with contextlib.closing(_PARTS[part](lab, faults)) as works:
+            for kind, work in itertools.islice(works, guests):
+                run.add(kind, work)
+        if run.failures:
             kept = json_.with_suffix(".evidence")
             shutil.copytree(lab.folder, kept, dirs_exist_ok=True)
             say(f"evidence: {kept}")
-    print(json.dumps(row.record(), indent=1))
-    raise typer.Exit(0 if row.succeeded else 1)
+    print(json.dumps(run.record(), indent=1))
+    raise typer.Exit(0 if run.succeeded else 1)
 
 
 if __name__ == "__main__":

@@ -1,2 +1,2 @@
 # SPDX-License-Identifier: GPL-2.0-only
-"""How long things take, and whether long rows of guests leave anything behind."""
+"""How long things take; endurance runs; verdicts of a matrix that was run several times."""

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-2.0-only
-"""What a long row of guests says about the lab: which faults come when, and whether anything grew. Pure."""
+"""Endurance runs, many guests one after another: the order of faults, and what the harness leaked. Pure."""
 
 from __future__ import annotations
 
@@ -10,20 +10,20 @@ from dataclasses import dataclass
 from typing import TypeVar
 
 Kind = TypeVar("Kind")
-#: Guests at the beginning that do not count: what is loaded and cached once is no growth.
+#: Guests at the beginning that do not count: what is loaded and cached once is no leak.
 _WARM_UP = 10
-#: Memory that may come and go between two guests, in MiB; more than that at the end is growth.
+#: Resident memory varies by this much between two guests, in MiB.
 _MEMORY_NOISE_MIB = 8.0
 
 
 @dataclass(frozen=True)
 class Footprint:
-    """What a process holds between two guests.
+    """Resources that the process holds between two guests.
 
     Attributes:
         memory_mib: resident memory in MiB.
         files: open file descriptors.
-        threads: of this process.
+        threads: threads of this process.
         processes: its descendants.
         temporary: entries of the folder for temporary files.
     """
@@ -36,25 +36,25 @@ class Footprint:
 
 
 def faults_in_order(kinds: Sequence[Kind], guests: int, seed: int, ordinary: Kind, share: float) -> list[Kind]:
-    """What becomes of each guest of a row.
+    """The fault that each guest meets, in a random order.
 
     Args:
-        kinds: the faults; each comes about equally often.
-        guests: how many there are.
-        seed: what the order starts from.
-        ordinary: what becomes of a guest without a fault.
-        share: the share of guests with a fault, 0 to 1.
+        kinds: the faults; each occurs about equally often.
+        guests: number of guests.
+        seed: seed of the order.
+        ordinary: stands for a guest without a fault.
+        share: share of guests with a fault, 0 to 1.
     """
     faulty = round(guests * share)
-    row = [kinds[number % len(kinds)] for number in range(faulty)] + [ordinary] * (guests - faulty)
-    random.Random(seed).shuffle(row)
-    return row
+    faults = [kinds[number % len(kinds)] for number in range(faulty)] + [ordinary] * (guests - faulty)
+    random.Random(seed).shuffle(faults)
+    return faults
 
 
 def growth(footprints: Sequence[Footprint]) -> Mapping[str, float]:
-    """What grew from the first to the last quarter of a row, after the warm-up: by how much, by name.
+    """Growth of each resource from the first to the last quarter of a run, after the warm-up; by its name.
 
-    Medians are compared: a guest that is still being reaped is no growth.
+    Medians are compared, so that a guest that is still being reaped does not count. Memory is in MiB.
 
     Args:
         footprints: one after each guest, in order.
@@ -76,7 +76,7 @@ def growth(footprints: Sequence[Footprint]) -> Mapping[str, float]:
 
 @dataclass(frozen=True)
 class Spread:
-    """Durations of equal things in seconds."""
+    """Median and range of durations in seconds."""
 
     median: float
     least: float
@@ -84,5 +84,5 @@ class Spread:
 
     @classmethod
     def of(cls, seconds: Sequence[float]) -> Spread:
-        """Of at least one duration."""
+        """The spread of at least one duration, in seconds."""
         return cls(*(round(value, 2) for value in (statistics.median(seconds), min(seconds), max(seconds))))

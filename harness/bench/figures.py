@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-2.0-only
-"""What samples of a measurement come to: median, spread, ratio to virtme-ng, and whether an aim is met."""
+"""What is measured, and the statistics of its samples: median, range, ratio to virtme-ng, target. Pure."""
 
 from __future__ import annotations
 
@@ -7,16 +7,16 @@ import statistics
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
-#: The same one-command boot through virtme-ng, which boots are compared with.
+#: A boot through virtme-ng until its first command answers: the reference of the other boots.
 VIRTME_NG = "virtme_ng"
 
 
 @dataclass(frozen=True)
-class Aim:
-    """What a figure should be at most.
+class Target:
+    """The upper limit that a figure should meet.
 
     Attributes:
-        most: seconds, or a fraction of what virtme-ng takes.
+        most: seconds, or a fraction of virtme-ng's time.
         of_virtme_ng: ``most`` is such a fraction.
     """
 
@@ -32,46 +32,46 @@ class Kind:
     """Something that can be measured.
 
     Attributes:
-        name: as in the machine output.
-        panel: what it is shown together with, on one scale.
+        name: name in the machine output.
+        panel: heading of the part of the plot that shows it; figures of one panel share a scale.
         what: one line for people.
-        aim: what it should be, None where nothing is aimed at.
+        target: what it should be, None where there is no target.
         boots: it ends with the answer of a guest's first command, so it can be compared with virtme-ng.
-        long: it takes minutes, so there is one sample of it.
+        long: it takes minutes, so only one sample is taken.
     """
 
     name: str
     panel: str
     what: str
-    aim: Aim | None = None
+    target: Target | None = None
     boots: bool = False
     long: bool = False
 
 
-_BOOTS, _EDITS, _ALL = "until a guest's first command answers", "after an edit", "all of the catalogue"
-_CASES, _GUESTS = "test cases, one after the other", "eight test cases, guests side by side"
+_BOOTS, _EDITS, _ALL = "until a guest's first command answers", "after an edit", "the whole catalogue"
+_CASES, _GUESTS = "test cases, one after another", "eight test cases, guests in parallel"
 
-#: What is measured unless something is asked for by name.
+#: What is measured by default.
 USUAL = (
-    Kind("cold_boot_to_ssh", _BOOTS, "a guest booted until its first command answers", Aim(1 / 4, True), boots=True),
-    Kind("warm_restore_to_ssh", _BOOTS, "a saved guest restored until then", Aim(1 / 15, True), boots=True),
-    Kind(VIRTME_NG, _BOOTS, "virtme-ng: `vng -- uname -r` until it answers", boots=True),
-    Kind("variant_rebuild", _EDITS, "a file edited, the modules rebuilt without one fix"),
-    Kind("edit_to_first_result", _EDITS, "a file edited, `harness run` until it tells of its test case", Aim(10)),
-    Kind("edit_to_verdict", _EDITS, "... until it ends, with its scan for leaks"),
+    Kind("cold_boot_to_ssh", _BOOTS, "boot a guest until its first command answers", Target(1 / 4, True), boots=True),
+    Kind("warm_restore_to_ssh", _BOOTS, "restore a saved guest until then", Target(1 / 15, True), boots=True),
+    Kind(VIRTME_NG, _BOOTS, "virtme-ng: `vng ... -- uname -r` until it answers", boots=True),
+    Kind("variant_rebuild", _EDITS, "edit a file, rebuild the modules with one fix reverted"),
+    Kind("edit_to_first_result", _EDITS, "edit a file, `harness run` until its test case has a result", Target(10)),
+    Kind("edit_to_verdict", _EDITS, "... until it ends, after the scan for leaks"),
 )
-#: Ten minutes of work: only when asked for.
+#: Takes ten minutes: only on request.
 MATRIX = Kind("matrix", _ALL, "`harness prove`", long=True)
 
 
 @dataclass(frozen=True)
 class Growth:
-    """How cost grows with the number of test cases, or of guests side by side.
+    """A run that shows how time grows with the number of test cases, or of guests in parallel.
 
     Attributes:
-        kind: how it is named and shown.
-        cases: test cases in all.
-        guests: how many of them at a time.
+        kind: its name and how it is shown.
+        cases: number of test cases.
+        guests: number of guests in parallel.
     """
 
     kind: Kind
@@ -79,7 +79,7 @@ class Growth:
     guests: int
 
 
-#: Only when asked for; each is one ``harness run --repeat CASES -j GUESTS``.
+#: Only on request; each is one ``harness run --repeat CASES -j GUESTS``.
 GROWTH = (
     *(
         Growth(Kind(f"test_cases_{cases}", _CASES, f"`harness run --repeat {cases} -j 1`", long=True), cases, 1)
@@ -96,13 +96,13 @@ KINDS = {kind.name: kind for kind in (*USUAL, MATRIX, *(growth.kind for growth i
 
 @dataclass(frozen=True)
 class Figure:
-    """What the samples of one kind come to; the form is that of the machine output.
+    """Statistics of the samples of one kind, as the machine output has them.
 
     Attributes:
-        name: of its kind.
-        unit: of the three values: ``s``.
+        name: name of the kind.
+        unit: unit of the three values: ``s``.
         median, min, max: of the samples.
-        n: how many samples there are.
+        n: number of samples.
         ratio_to_virtme_ng: its median divided by that of virtme-ng, None where they cannot be compared.
     """
 
@@ -116,10 +116,10 @@ class Figure:
 
 
 def figures_of(samples: Mapping[str, Sequence[float]]) -> tuple[Figure, ...]:
-    """The figures that samples come to, in the order of :data:`KINDS`; kinds without samples have none.
+    """The figures of samples, in the order of :data:`KINDS`; kinds without samples have none.
 
     Args:
-        samples: a kind's name to seconds.
+        samples: name of the kind -> seconds.
 
     Raises:
         ValueError: there is no such kind.
@@ -140,24 +140,24 @@ def _figure(kind: Kind, seconds: Sequence[float], reference: float | None) -> Fi
         round(min(seconds), 3),
         round(max(seconds), 3),
         len(seconds),
-        # To four digits, however small it is.
+        # Four significant digits: it may be small.
         None if ratio is None else float(f"{ratio:.4g}"),
     )
 
 
-def reached(figure: Figure) -> bool | None:
-    """Whether a figure's median is what is aimed at; None where nothing is, or nothing to compare with is known."""
-    aim = KINDS[figure.name].aim
-    value = None if aim is None else figure.ratio_to_virtme_ng if aim.of_virtme_ng else figure.median
-    return None if aim is None or value is None else value <= aim.most
+def meets_target(figure: Figure) -> bool | None:
+    """Whether a figure's median meets its target; None where there is no target, or no virtme-ng to compare with."""
+    target = KINDS[figure.name].target
+    value = None if target is None else figure.ratio_to_virtme_ng if target.of_virtme_ng else figure.median
+    return None if target is None or value is None else value <= target.most
 
 
 def in_turns(names: Sequence[str], rounds: int) -> list[str]:
-    """The order in which samples are taken: all names, again and again, so that a slow minute of the host meets all.
+    """The order in which samples are taken: round by round, so that a slow minute of the host affects all figures.
 
     Args:
-        names: what is measured; those of long kinds come once, after all others.
-        rounds: how often each of the others is measured.
+        names: names of the kinds; long ones come once, after all others.
+        rounds: number of samples of each of the others.
     """
     once = [name for name in names if KINDS[name].long]
     return [name for name in names if name not in once] * rounds + once

@@ -1,8 +1,8 @@
 # SPDX-License-Identifier: GPL-2.0-only
-"""Takes samples of how long things take; what they come to is in :mod:`harness.bench.figures`.
+"""Takes the samples that :mod:`harness.bench.figures` describes.
 
-What a user would type is run as a process of its own, so that its start counts, too. Edits are made in a copy of
-the kernel's source tree, and each is another one: nothing that is measured is in a cache.
+A command that a user would type runs as a process of its own, so that its start counts. Edits are made in a copy of
+the kernel's source tree, and each edit differs from all others: no sample is served from a cache.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ from dataclasses import replace
 from pathlib import Path
 
 from harness.bench.figures import GROWTH, MATRIX, VIRTME_NG, Growth, figures_of, in_turns
-from harness.bench.report import document, plot
+from harness.bench.report import bench_json, bench_svg
 from harness.bench.virtme import VirtmeNg
 from harness.core import proc
 from harness.core.cache import Cache, content_key
@@ -33,27 +33,27 @@ from harness.runner.runs import RunFolder
 from harness.vm.bringup import GuestMaker
 from harness.vm.guest import Guest
 
-#: Takes one sample, in seconds; what it leaves goes into the folder that it is given.
+#: Takes one sample, in seconds; its argument is an empty folder for logs and evidence.
 Sampler = Callable[[Path], float]
 
-#: The files in a run's folder.
+#: Files in a run's folder.
 RECORD, PLOT = "bench.json", "bench.svg"
-#: What a user types as ``harness``; a folder of that name where one is does not count.
+#: The command ``harness`` in a process of its own; ``-P``: a folder ``harness`` in the working directory is ignored.
 HARNESS: tuple[str, ...] = (sys.executable, "-P", "-m", "harness")
 _COPIES = "bench"
 _COMMAND_SECONDS = 4 * 3600.0
 
 
 class EditedTree:
-    """A copy of a kernel's source tree, like somebody's working tree; made once, and edited for each sample.
+    """A copy of a kernel's source tree that is edited for each sample; it is made once.
 
-    Files are links to those of the original until they are edited.
+    Its files are hard links to the original's until they are edited.
 
     Args:
-        original: the tree, which stays as it is.
-        fingerprint: names its contents.
-        file: what is edited, relative to the tree.
-        cache: where the copy is.
+        original: the tree, which is not changed.
+        fingerprint: identifies its contents.
+        file: the file that is edited, relative to the tree.
+        cache: keeps the copy.
     """
 
     def __init__(self, original: Path, fingerprint: str, file: str, cache: Cache) -> None:
@@ -67,7 +67,7 @@ class EditedTree:
 
         self.path = cache.entry(f"{_COPIES}/{name}", copy)
         self._file = self.path / file
-        # As the last one left it, it is edited.
+        # The last measurement left it edited.
         self._file.unlink(missing_ok=True)
         _link(str(self._original), str(self._file))
         for other in self.path.parent.iterdir():
@@ -75,11 +75,11 @@ class EditedTree:
                 shutil.rmtree(other, ignore_errors=True)
 
     def edit(self) -> None:
-        """Give the file contents that it never had, and that make other machine code."""
+        """Give the file contents that it never had and that change its object code."""
         word = secrets.token_hex(8)
         text = self._original.read_text(encoding="utf-8", errors="surrogateescape")
         edited = f'{text}\nstatic const char lab_bench[] __attribute__((used)) = "{word}";\n'
-        # Not written in place: that would be the original's contents, too.
+        # Not written in place: it may be a hard link to the original.
         self._file.unlink(missing_ok=True)
         self._file.write_text(edited, encoding="utf-8", errors="surrogateescape")
 
@@ -88,18 +88,18 @@ def _link(source: str, target: str) -> None:
     try:
         os.link(source, target)
     except OSError:
-        # On another disk.
+        # On another filesystem.
         shutil.copy2(source, target)
 
 
 class Samplers:
-    """What takes samples, by the name of what is measured.
+    """Makes the functions that take samples.
 
     Args:
-        lab: the kernel and image that are measured, prepared.
+        lab: the kernel and image, prepared.
         run: the run's folder.
-        fix: whose revert and test case are used.
-        virtme_ng: what boots are compared with, None where there is nothing.
+        fix: the fix whose revert and test case are used.
+        virtme_ng: the reference for boots, None where there is none.
     """
 
     def __init__(self, lab: Lab, run: RunFolder, fix: Fix, virtme_ng: VirtmeNg | None) -> None:
@@ -110,10 +110,10 @@ class Samplers:
         self._kernel = lab.settings.kernel
 
     def prepared(self, names: Sequence[str]) -> dict[str, Sampler]:
-        """The samplers of some names; what they need beforehand has been made.
+        """The samplers of some kinds, by name; what they need is built.
 
         Raises:
-            HarnessError: it cannot be made.
+            HarnessError: it cannot be built.
         """
         makers: dict[str, Callable[[], Sampler]] = {
             "cold_boot_to_ssh": self._cold,
@@ -122,7 +122,7 @@ class Samplers:
             "variant_rebuild": self._variant,
             "edit_to_first_result": functools.partial(self._verdict, SO_FAR),
             "edit_to_verdict": self._verdict,
-            MATRIX.name: lambda: self._typed("prove", "--kernel", self._kernel, good=(0, 1)),
+            MATRIX.name: lambda: self._command("prove", "--kernel", self._kernel, expected=(0, 1)),
             **{growth.kind.name: functools.partial(self._growth, growth) for growth in GROWTH},
         }
         return {name: makers[name]() for name in names}
@@ -161,7 +161,7 @@ class Samplers:
             started = time.perf_counter()
             lab.modules_under_test((self._fix.name,))
             seconds = time.perf_counter() - started
-            _forget_modules(lab, (self._fix.name,), ())
+            _remove_modules(lab, (self._fix.name,), ())
             return seconds
 
         return sample
@@ -169,61 +169,61 @@ class Samplers:
     def _verdict(self, until: str = "") -> Sampler:
         tree, lab = self._edited_tree()
         words = ("run", self._fix.name, "--kernel", self._kernel, "--tree", str(tree.path))
-        typed = self._typed(*words, until=until)
+        command = self._command(*words, until=until)
 
         def sample(folder: Path) -> float:
             tree.edit()
-            seconds = typed(folder)
-            _forget_modules(lab, ())
+            seconds = command(folder)
+            _remove_modules(lab, ())
             return seconds
 
         return sample
 
     def _edited_tree(self) -> tuple[EditedTree, Lab]:
-        """A tree to edit, and a lab for it, whose kernel is built."""
+        """A tree to edit, and a lab for it with the kernel built."""
         kernel, tree = self._lab.kernel, self._lab.built.tree
         if self._fix.on(self._kernel).presence is not Presence.PRESENT:
             raise UserError(
-                f"--fix {self._fix.name}: the kernel {self._kernel} does not have that fix", "name one that it has"
+                f"--fix {self._fix.name}: the kernel {self._kernel} does not have that fix", "name a fix that it has"
             )
         edited = EditedTree(tree.path, tree.fingerprint, kernel.path_of(self._fix.files[0]), self._lab.cache)
         lab = Lab(replace(self._lab.settings, tree=edited.path), self._run.path)
-        # The modules before the edit, on which all that follows is based.
+        # The modules before the edit: later builds reuse what the edit does not change.
         lab.modules_under_test()
         return edited, lab
 
     def _growth(self, growth: Growth) -> Sampler:
         repeated = ("--repeat", str(growth.cases), "-j", str(growth.guests))
-        return self._typed("run", self._fix.name, "--kernel", self._kernel, *repeated)
+        return self._command("run", self._fix.name, "--kernel", self._kernel, *repeated)
 
-    def _typed(self, *words: str, good: Sequence[int] = (0,), until: str = "") -> Sampler:
-        """Runs ``harness`` as a user would, and takes its time.
+    def _command(self, *words: str, expected: Sequence[int] = (0,), until: str = "") -> Sampler:
+        """A sampler that times the command ``harness``.
 
         Args:
-            words: what follows ``harness``.
-            good: the exit codes with which it has done what was asked for.
-            until: what is in the line that ends the time; its whole time where this is empty.
+            words: the command line after ``harness``.
+            expected: exit codes of a run that counts as a sample.
+            until: part of the line of output that ends the sample; empty for the end of the process.
         """
 
         def sample(folder: Path) -> float:
             log = folder / "output.log"
             deadline = Deadline.after(_COMMAND_SECONDS)
-            said: list[float] = []
+            ends: list[float] = []
 
-            def note(line: str) -> None:
+            def on_line(line: str) -> None:
                 if until and until in line:
-                    said.append(time.perf_counter())
+                    ends.append(time.perf_counter())
 
             started = time.perf_counter()
-            finished = proc.run([*HARNESS, *words], deadline=deadline, log=log, on_line=note)
-            said.append(time.perf_counter())
+            finished = proc.run([*HARNESS, *words], deadline=deadline, log=log, on_line=on_line)
+            ends.append(time.perf_counter())
             self._run.become_latest()
-            if finished.returncode not in good:
+            if finished.returncode not in expected:
                 raise LabError(
-                    f"harness {words[0]} ended with {finished.returncode}, so there is nothing to measure",
+                    f"harness {words[0]} ended with status {finished.returncode}, so this is no sample",
                     f"see {log}",
                 )
-            return said[0] - started
+            return ends[0] - started
 
         return sample
 
@@ -233,11 +233,11 @@ def _answered(guest: Guest, started: float) -> float:
     return time.perf_counter() - started
 
 
-def _forget_modules(lab: Lab, *variants: Sequence[str]) -> None:
-    """Remove modules of an edit that nobody makes again."""
+def _remove_modules(lab: Lab, *variants: Sequence[str]) -> None:
+    """Remove modules of an edit from the cache: no later build can reuse them."""
     for reverted in variants:
         folder = lab.modules_under_test(reverted).folder
-        # First what makes others look at it.
+        # First the file by which other builds find the folder.
         (folder / "contents.json").unlink(missing_ok=True)
         shutil.rmtree(folder, ignore_errors=True)
 
@@ -247,8 +247,8 @@ class Record:
 
     Args:
         run: the run's folder.
-        lab: what is measured.
-        virtme_ng: which virtme-ng boots what, or why none is compared with.
+        lab: the kernel and image.
+        virtme_ng: version and kernel of virtme-ng, or why there is no comparison with it.
     """
 
     def __init__(self, run: RunFolder, lab: Lab, virtme_ng: str) -> None:
@@ -260,26 +260,26 @@ class Record:
         self._write()
 
     def add(self, name: str, seconds: float) -> None:
-        """Another sample was taken."""
+        """Add a sample, in seconds."""
         self.samples.setdefault(name, []).append(seconds)
         self._loads.append(os.getloadavg()[0])
         self._write()
 
     def text(self) -> str:
-        """As ``bench.json`` has it."""
+        """The text of ``bench.json``."""
         figures, session = figures_of(self.samples), self._lab.session()
-        return document(figures, session, self.samples, self._virtme_ng, self._load)
+        return bench_json(figures, session, self.samples, self._virtme_ng, self._load)
 
     def plot(self) -> str:
-        """As ``bench.svg`` has it."""
+        """The text of ``bench.svg``."""
         session = self._lab.session()
         load = "load of the host {:.1f} to {:.1f}".format(*self._load)
-        what = (self._lab.kernel.name, session.kernel_release, session.accelerator, session.machine, load)
-        return plot(figures_of(self.samples), ", ".join(what))
+        caption = (self._lab.kernel.name, session.kernel_release, session.accelerator, session.machine, load)
+        return bench_svg(figures_of(self.samples), ", ".join(caption))
 
     @property
     def _load(self) -> tuple[float, float]:
-        """The host's load average so far, the least and the most."""
+        """Least and greatest load average of the host so far."""
         return min(self._loads), max(self._loads)
 
     def _write(self) -> None:
@@ -288,7 +288,7 @@ class Record:
 
 
 def write(file: Path, text: str) -> None:
-    """Write a file whole.
+    """Write a file atomically.
 
     Raises:
         LabError: it cannot be written.
@@ -300,16 +300,16 @@ def write(file: Path, text: str) -> None:
 
 
 def measure(samplers: Mapping[str, Sampler], rounds: int, folder: Path, record: Record) -> None:
-    """Take samples of everything in turns.
+    """Take samples of all figures, round by round.
 
     Args:
-        samplers: what is measured.
-        rounds: how often.
+        samplers: name of the figure -> its sampler.
+        rounds: number of samples of each figure, except long ones.
         folder: gets a folder for each sample.
         record: gets the samples.
 
     Raises:
-        HarnessError: something cannot be measured.
+        HarnessError: a sample cannot be taken.
     """
     for name in in_turns(tuple(samplers), rounds):
         number = len(record.samples.get(name, ())) + 1

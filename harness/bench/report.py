@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-2.0-only
-"""Figures of a measurement as a table, a plot and JSON."""
+"""Figures as a table, a plot and JSON."""
 
 from __future__ import annotations
 
@@ -11,14 +11,14 @@ from xml.sax.saxutils import escape
 
 from rich.table import Table
 
-from harness.bench.figures import KINDS, VIRTME_NG, Figure, reached
+from harness.bench.figures import KINDS, VIRTME_NG, Figure, meets_target
 from harness.core.model import Session
 from harness.core.typed_json import encoded
 
-#: Measures of the plot in pixels: its width, where bars begin, and how far they reach at most.
+#: Dimensions of the plot in pixels: its width, where bars begin, and their greatest length.
 _WIDTH, _LEFT, _REACH = 960, 200, 480
 _ROW, _BAR, _HEADING, _GAP = 30, 14, 30, 18
-#: What is told from each other by colour is told by a label, too.
+#: Each bar has a label: colour alone tells nothing.
 _STYLE = """
   .paper { fill: #ffffff } .text { fill: #1f2328 } .faint { fill: #59636e } .axis { stroke: #d1d9e0 }
   .bar { fill: #4c8dca } .peer { fill: #a8a29b } .spread { stroke: #1f2328; stroke-width: 1.5 }
@@ -30,21 +30,21 @@ _STYLE = """
 """
 
 
-def document(
+def bench_json(
     figures: Sequence[Figure],
     session: Session,
     samples: Mapping[str, Sequence[float]],
     virtme_ng: str,
     load: tuple[float, float],
 ) -> str:
-    """The text of ``bench.json``, which is also what ``bench`` prints with ``--json``.
+    """The text of ``bench.json``, which ``bench --json`` prints too.
 
     Args:
-        figures: what was measured.
-        session: what holds for all of it.
-        samples: each kind's seconds, in the order in which they were taken.
-        virtme_ng: which virtme-ng boots what, or why there is none to compare with.
-        load: the host's load average while it was measured, the least and the most.
+        figures: the figures.
+        session: kernel and machine of the figures.
+        samples: seconds of each kind, in the order in which they were taken.
+        virtme_ng: version and kernel of virtme-ng, or why there is no comparison with it.
+        load: least and greatest load average of the host during the measurement.
     """
     record = {
         "figures": encoded(list[Figure], list(figures)),
@@ -57,13 +57,13 @@ def document(
 def figure_table(figures: Sequence[Figure]) -> Table:
     """A table of figures, one a row."""
     table = Table(title="figures, in seconds", title_justify="left")
-    for column in ("figure", "median", "least", "most", "n", "of virtme-ng", "aim", "what"):
+    for column in ("figure", "median", "least", "most", "n", "of virtme-ng", "target", "what"):
         right = column in ("median", "least", "most", "n", "of virtme-ng")
         table.add_column(column, justify="right" if right else "left", overflow="fold")
     for figure in figures:
         kind = KINDS[figure.name]
         values = (f"{value:.2f}" for value in (figure.median, figure.min, figure.max))
-        table.add_row(figure.name, *values, str(figure.n), _ratio(figure), _aim(figure), kind.what)
+        table.add_row(figure.name, *values, str(figure.n), _ratio(figure), _target(figure), kind.what)
     return table
 
 
@@ -72,14 +72,14 @@ def _ratio(figure: Figure) -> str:
     return "" if ratio is None or figure.name == VIRTME_NG else f"1/{1 / ratio:.1f}"
 
 
-def _aim(figure: Figure) -> str:
-    aim = KINDS[figure.name].aim
-    if aim is None:
+def _target(figure: Figure) -> str:
+    target = KINDS[figure.name].target
+    if target is None:
         return ""
-    met = reached(figure)
-    verdict = "nothing to compare with" if met is None else "reached" if met else "missed"
+    met = meets_target(figure)
+    word = "virtme-ng was not measured" if met is None else "met" if met else "missed"
     colour = {True: "green", False: "red", None: "yellow"}[met]
-    return f"{aim}: [{colour}]{verdict}[/{colour}]"
+    return f"{target}: [{colour}]{word}[/{colour}]"
 
 
 @dataclass(frozen=True)
@@ -87,7 +87,7 @@ class _Panel:
     """Figures on one scale.
 
     Attributes:
-        title: what they have in common.
+        title: heading.
         figures: one a row.
     """
 
@@ -96,16 +96,16 @@ class _Panel:
 
     @property
     def height(self) -> int:
-        """In pixels."""
+        """Height in pixels."""
         return _HEADING + _ROW * len(self.figures) + _GAP
 
 
-def plot(figures: Sequence[Figure], caption: str = "") -> str:
-    """A plot of figures as SVG: bars as long as the medians, with a line from the least to the most.
+def bench_svg(figures: Sequence[Figure], caption: str = "") -> str:
+    """A bar chart of figures as SVG: a bar is the median, a line across it the range.
 
     Args:
-        figures: what was measured; those of one panel are on one scale, which begins at 0.
-        caption: one line below.
+        figures: the figures; those of one panel share a scale, which begins at 0.
+        caption: one line at the bottom.
     """
     panels = [
         _Panel(title, tuple(group)) for title, group in itertools.groupby(figures, lambda one: KINDS[one.name].panel)

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-2.0-only
-"""virtme-ng, which the lab's boots are compared with: what it boots, and how long until it answers."""
+"""virtme-ng, the reference for the lab's boots: the kernel that it boots, and the time until it answers."""
 
 from __future__ import annotations
 
@@ -20,10 +20,10 @@ from harness.kbuild.build import BuiltKernel
 from harness.vm.machine import Accelerator, MachineShape
 
 _PROGRAM = "vng"
-#: What virtme-ng's guests need built in: their root is the host's, over 9P, and the command's streams are ports of
-#: virtio-serial (virtme/commands/configkernel.py and run.py of virtme-ng 1.42).
+#: Options that virtme-ng's guests need built in: their root is the host's, over 9P, and the command's streams are
+#: virtio-serial ports (virtme/commands/configkernel.py and run.py of virtme-ng 1.42).
 _NEEDED = ("CONFIG_9P_FS", "CONFIG_NET_9P_VIRTIO", "CONFIG_VIRTIO_PCI", "CONFIG_VIRTIO_CONSOLE")
-#: The kernel that has them, where the one that is measured does not.
+#: Appended to the name of a kernel without them: the kernel that has them.
 _SUFFIX = "-virtme"
 _BOOT_SECONDS = 300.0
 
@@ -34,9 +34,9 @@ class VirtmeNg:
 
     Attributes:
         program: its command.
-        version: what it says of itself, such as ``virtme-ng 1.42``.
-        kernel: what it boots.
-        same: whether that is the very kernel that is measured.
+        version: output of ``vng --version``, such as ``virtme-ng 1.42``.
+        kernel: the kernel that it boots.
+        same: whether that is the kernel that the lab boots.
     """
 
     program: str
@@ -45,25 +45,25 @@ class VirtmeNg:
     same: bool
 
     def __str__(self) -> str:
-        which = "the same kernel" if self.same else "the same source and sanitizers, with what it needs in addition"
+        which = "the same kernel" if self.same else "the same source and sanitizers, and the options that it needs"
         return f"{self.version} boots {self.kernel.kernel.name} ({self.kernel.release}): {which}"
 
     def command(self, shape: MachineShape) -> list[str]:
-        """The command line that boots a guest as large as the lab's and says its kernel's release."""
+        """The command line that boots a guest of the same size as the lab's and prints its kernel's release."""
         accelerator = ["--disable-kvm"] if shape.accelerator is Accelerator.TCG else []
         size = ["--cpus", str(shape.cpus), "--memory", f"{shape.memory_mib}M"]
         image = str(self.kernel.bzimage)
         return [self.program, "--run", image, *size, *accelerator, "--user", "root", "--", "uname", "-r"]
 
     def seconds_to_answer(self, shape: MachineShape, folder: Path) -> float:
-        """How long it takes from typing the command to the guest's answer, in seconds.
+        """Seconds from starting the command to the guest's answer.
 
         Args:
             shape: the lab's machine.
-            folder: working directory; gets what was printed.
+            folder: working directory; gets the output.
 
         Raises:
-            LabError: there is no answer.
+            LabError: the guest does not answer.
         """
         answered: list[float] = []
         release = self.kernel.release
@@ -86,20 +86,19 @@ class VirtmeNg:
         if not answered:
             said = (finished.output.splitlines() or ["nothing"])[-1]
             raise LabError(
-                f"{self.version} ended with {finished.returncode} and without the guest's answer; it said: {said}",
-                f"see {log}; its guest answers only where the host has udevd (Debian: udev); "
-                f"to repeat: {finished.command}",
+                f"{self.version} ended with status {finished.returncode} before its guest answered: {said}",
+                f"see {log}; its guests need udevd on the host (Debian: udev); to repeat: {finished.command}",
             )
         return answered[0] - started
 
 
 def find(measured: BuiltKernel, project: Path, cache: Cache) -> VirtmeNg:
-    """virtme-ng with a kernel that it can boot; nothing is built for that.
+    """virtme-ng with a kernel that it can boot; no kernel is built for it.
 
     Args:
-        measured: the kernel that is measured.
+        measured: the kernel that the lab boots.
         project: the checkout.
-        cache: where kernels are kept.
+        cache: has the kernels that are built.
 
     Raises:
         UserError: it is not installed, or there is no such kernel.
@@ -115,7 +114,7 @@ def find(measured: BuiltKernel, project: Path, cache: Cache) -> VirtmeNg:
 
 
 def _environment(program: str) -> dict[str, str]:
-    """It looks for its other programs on the PATH; in a virtual environment they are only beside it."""
+    """virtme-ng looks for its other programs on the PATH; in a virtual environment they are only beside it."""
     return {"PATH": os.pathsep.join([str(Path(program).parent), host.search_path()])}
 
 
@@ -125,9 +124,9 @@ def _kernel(measured: BuiltKernel, project: Path, cache: Cache) -> BuiltKernel:
     if not lacking:
         return measured
     name = f"{measured.kernel.name}{_SUFFIX}"
-    why = f"{VIRTME_NG}: virtme-ng cannot boot the kernel {measured.kernel.name}, which has not {', '.join(lacking)}"
+    why = f"{VIRTME_NG}: virtme-ng cannot boot the kernel {measured.kernel.name}: it lacks {', '.join(lacking)}"
     if not (project / "kernels" / f"{name}.yaml").is_file():
-        raise UserError(why, f"describe one that has in kernels/{name}.yaml")
+        raise UserError(why, f"describe a kernel that has them in kernels/{name}.yaml")
     built = build.cached_kernel(spec.load_kernel(project, name), cache)
     if built is None:
         raise UserError(f"{why}, and {name} is not built", f"harness build {name}")

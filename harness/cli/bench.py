@@ -16,9 +16,7 @@ from harness.bench.measure import Record, Samplers
 from harness.bench.report import figure_table
 from harness.bench.virtme import VirtmeNg
 from harness.catalog import spec
-from harness.cli import doctor
-from harness.cli.options import JsonOption
-from harness.core import host
+from harness.cli import options
 from harness.core.errors import UserError
 from harness.core.progress import results_console, say
 from harness.runner.lab import Lab
@@ -26,7 +24,7 @@ from harness.runner.recording import recorded
 from harness.runner.runs import RunFolder
 from harness.runner.settings import Settings
 
-#: A fix with one test case that takes no time of its own.
+#: A fix whose only test case takes no time of its own.
 _FIX = "inode-left-in-use"
 
 
@@ -34,35 +32,36 @@ def bench_(
     figures: Annotated[
         list[str] | None,
         typer.Argument(
-            metavar="[FIGURE]...", help=f"What to measure: {', '.join(KINDS)}. Default: the first {len(USUAL)}."
+            metavar="FIGURE", help=f"Figures to measure: {', '.join(KINDS)}. Default: the first {len(USUAL)}."
         ),
     ] = None,
     repeat: Annotated[
-        int, typer.Option("--repeat", min=1, help="Samples of each figure; of the matrix and of growth there is one.")
+        int, typer.Option("--repeat", metavar="N", min=1, help="Samples of each figure; matrix and growth have one.")
     ] = 5,
-    kernel: Annotated[str, typer.Option("--kernel", help="Kernel to measure: a name in kernels/.")] = Settings.kernel,
+    kernel: options.KernelOption = Settings.kernel,
     fix: Annotated[
-        str, typer.Option("--fix", metavar="NAME", help="Whose revert and test case are used for edits.")
+        str, typer.Option("--fix", metavar="NAME", help="Measure edits with this fix's revert and test case.")
     ] = _FIX,
-    matrix: Annotated[bool, typer.Option("--matrix", help="Also the whole of harness prove: ten minutes.")] = False,
+    matrix: Annotated[bool, typer.Option("--matrix", help="Measure harness prove too; ten minutes.")] = False,
     growth: Annotated[
-        bool, typer.Option("--growth", help="Also 1, 10, 50 test cases and 1, 2, 4 guests: half an hour.")
+        bool,
+        typer.Option("--growth", help="Measure 1, 10, 50 cases and 1, 2, 4 guests too; half an hour."),
     ] = False,
     plot: Annotated[
-        Path | None, typer.Option("--plot", metavar="FILE", help="Write the plot (SVG) to this file, too.")
+        Path | None, typer.Option("--plot", metavar="FILE", help="Write the plot (SVG) to this file too.")
     ] = None,
-    as_json: JsonOption = False,
+    as_json: options.JsonOption = False,
 ) -> None:
-    """Measure how long the lab takes, in turns, so that a slow minute of the host meets all figures.
+    """Measure the time of boots, rebuilds, and an edit until its verdict.
 
-    Boots are compared with virtme-ng where it is installed and there is a kernel that it can boot. Exit codes:
-    0 measured; 2 you asked for something impossible; 3 the lab broke.
+    Samples are taken round by round, so that a slow minute of the host affects all figures. Boots are compared with
+    virtme-ng where it is installed and a kernel that it can boot is built. Exit codes: 0 measured; 2 you asked for
+    something impossible; 3 the lab broke.
     """
     names = _names(figures or (), matrix, growth)
     if plot is not None and not plot.absolute().parent.is_dir():
-        raise UserError(f"--plot {plot}: {plot.absolute().parent} is no folder", "make it, or name another file")
-    doctor.require_tools()
-    settings = Settings(host.project_folder(), host.cache_folder(), kernel)
+        raise UserError(f"--plot {plot}: {plot.absolute().parent} is not a folder", "create it, or name another file")
+    settings = options.settings(kernel=kernel)
     chosen = spec.load_fix(settings.project, fix)
     run = RunFolder(settings.project)
     lab = Lab(settings, run.path)
@@ -91,7 +90,7 @@ def register(app: typer.Typer) -> None:
 
 
 def _names(asked: Sequence[str], matrix: bool, growth: bool) -> list[str]:
-    """What to measure, in the order of the catalogue."""
+    """Names of the figures to measure, in the order of :data:`KINDS`."""
     if unknown := [name for name in asked if name not in KINDS]:
         raise UserError(f"there is no figure {unknown[0]!r}", f"figures: {', '.join(KINDS)}")
     chosen = {*(asked or (kind.name for kind in USUAL))}
@@ -103,9 +102,9 @@ def _names(asked: Sequence[str], matrix: bool, growth: bool) -> list[str]:
 
 
 def _virtme_ng(lab: Lab, names: Sequence[str], asked: bool) -> tuple[VirtmeNg | None, str]:
-    """virtme-ng, where it is to be measured and can be; and which it is, or why there is none."""
+    """virtme-ng, None where it is not measured; and its version and kernel, or why it is not measured."""
     if VIRTME_NG not in names:
-        return None, "virtme-ng was not asked for"
+        return None, "virtme-ng was not selected"
     try:
         found = virtme.find(lab.built, lab.settings.project, lab.cache)
     except UserError as error:

@@ -17,8 +17,7 @@ from harness.bisect.command import Tools
 from harness.bisect.config import Difference
 from harness.bisect.records import Answer, Question, Seen
 from harness.catalog.selection import selected
-from harness.cli import doctor
-from harness.cli.options import JsonOption
+from harness.cli import options
 from harness.core import host
 from harness.core.errors import UserError
 from harness.core.model import Result
@@ -55,15 +54,12 @@ _GITS_OWN = frozenset(
     ]
 )
 
-CaseArgument = Annotated[str, typer.Argument(help="A fix's name, a file, a folder or a pytest node id.")]
+CaseArgument = Annotated[str, typer.Argument(help=f"Test case: {options.CASES}.")]
 TitleOption = Annotated[
     str,
     typer.Option(
         "--title", help="The finding that makes a commit bad. Default: what is documented of the test case."
     ),
-]
-KernelOption = Annotated[
-    str, typer.Option("--kernel", help="How to build: a name in kernels/; its source is not used.")
 ]
 TermOldOption = Annotated[
     str, typer.Option("--term-old", metavar="WORD", help="To find what mended the bug: what the old state is called.")
@@ -72,9 +68,7 @@ TermNewOption = Annotated[str, typer.Option("--term-new", metavar="WORD", help="
 
 
 def bisect(
-    testcase: Annotated[
-        str | None, typer.Argument(help="A fix's name, a file, a folder or a pytest node id.")
-    ] = None,
+    testcase: Annotated[str | None, typer.Argument(help=f"Test case: {options.CASES}.")] = None,
     tree: Annotated[Path | None, typer.Option("--tree", help="The kernel's git repository; not touched.")] = None,
     good: Annotated[str, typer.Option("--good", metavar="REF", help="A commit without the bug.")] = "",
     bad: Annotated[str, typer.Option("--bad", metavar="REF", help="A commit with the bug.")] = "",
@@ -93,9 +87,9 @@ def bisect(
     end_runs: Annotated[
         int, typer.Option("--end-runs", min=1, help="Run the bad end so often at most until it shows the bug.")
     ] = 20,
-    kernel: KernelOption = Settings.kernel,
-    resume: Annotated[bool, typer.Option("--resume", help="Go on with the bisection that was interrupted.")] = False,
-    as_json: JsonOption = False,
+    kernel: options.KernelOption = Settings.kernel,
+    resume: options.ResumeOption = False,
+    as_json: options.JsonOption = False,
 ) -> None:
     """Find the commit that brought a bug, or mended it, also where it shows only now and then.
 
@@ -103,7 +97,7 @@ def bisect(
     another way is skipped. Exit codes: 0 found, or narrowed down as far as the commits allow; 2 you asked
     for something impossible; 3 the lab broke.
     """
-    doctor.require_tools()
+    host.require_tools()
     project = host.project_folder()
     if resume:
         question, seen = command.interrupted(project)
@@ -114,7 +108,7 @@ def bisect(
         terms = _terms(term_old, term_new)
         question = Question(where, good, bad, case, title, confidence, *terms, kernel, fixes, end_runs)
         seen = ()
-    settings = Settings(project, host.cache_folder(), question.kernel, Path(question.tree))
+    settings = options.settings(kernel=question.kernel, tree=Path(question.tree))
     run = RunFolder(project)
     answer = command.bisect(question, _tools(settings, question.case), run, seen)
     text = (run.path / command.RECORD).read_text()
@@ -130,18 +124,16 @@ def bisect_step(
     runs: Annotated[int, typer.Option("--runs", min=1, help="A commit is good after so many silent runs.")] = 1,
     term_old: TermOldOption = "",
     term_new: TermNewOption = "",
-    kernel: KernelOption = Settings.kernel,
+    kernel: options.KernelOption = Settings.kernel,
 ) -> None:
     """Test the checked-out commit of a kernel's repository: git bisect run harness bisect-step TESTCASE.
 
     Exit codes: 0 good (old), 1 bad (new), 125 cannot be tested, 128 and more: the lab broke or you asked
     for something impossible, which stops git's bisection.
     """
-    doctor.require_tools()
-    project = host.project_folder()
-    settings = Settings(project, host.cache_folder(), kernel, tree.absolute())
+    settings = options.settings(kernel=kernel, tree=tree.absolute())
     appears = _terms(term_old, term_new) == ("good", "bad")
-    seen = command.step(_tools(settings, testcase), RunFolder(project), title, runs)
+    seen = command.step(_tools(settings, testcase), RunFolder(settings.project), title, runs)
     if seen is Seen.UNTESTABLE:
         raise typer.Exit(SKIP)
     raise typer.Exit(NEW if (seen is Seen.SHOWN) is appears else OLD)
@@ -151,24 +143,20 @@ def bisect_config(
     good: Annotated[Path, typer.Argument(help="A kernel's .config without the bug.")],
     bad: Annotated[Path, typer.Argument(help="A kernel's .config with it.")],
     testcase: CaseArgument,
-    tree: Annotated[Path | None, typer.Option("--tree", help="Build this working tree.")] = None,
+    tree: options.TreeOption = None,
     title: TitleOption = "",
     runs: Annotated[
         int, typer.Option("--runs", min=1, help="A configuration is good after so many silent runs.")
     ] = 1,
-    kernel: Annotated[str, typer.Option("--kernel", help="Kernel whose source is built: a name in kernels/.")] = (
-        Settings.kernel
-    ),
-    as_json: JsonOption = False,
+    kernel: options.KernelOption = Settings.kernel,
+    as_json: options.JsonOption = False,
 ) -> None:
     """Find which option of two configurations makes the difference between them.
 
     Exit codes: 0 found; 2 you asked for something impossible; 3 the lab broke.
     """
-    doctor.require_tools()
-    project = host.project_folder()
-    settings = Settings(project, host.cache_folder(), kernel, tree.absolute() if tree else None)
-    run = RunFolder(project)
+    settings = options.settings(kernel=kernel, tree=tree.absolute() if tree else None)
+    run = RunFolder(settings.project)
     text = config_command.bisect_config_files(good, bad, _tools(settings, testcase), run, title, runs)
     if as_json:
         print(text, end="")

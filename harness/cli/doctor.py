@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-2.0-only
-"""What this host lacks, and how to get it."""
+"""The command ``harness doctor``: what this host lacks, and how to get it."""
 
 from __future__ import annotations
 
@@ -8,29 +8,30 @@ import shutil
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
+import typer
 from rich.console import Console
 from rich.table import Table
 
+from harness.cli import options
 from harness.core import host
-from harness.core.errors import UserError
 from harness.vm import accel
 
-#: A kernel source, its build folder, ccache and an image, in GiB.
+#: Room for a kernel source, its build folder, ccache and an image, in GiB.
 _DISK_GIB = 4.0
 _MEMORY_GIB = 2.0
-_EVERYTHING, _SOMETHING_LACKS = 0, 3
+_COMPLETE, _INCOMPLETE = 0, 3
 
 
 @dataclass(frozen=True)
 class Check:
-    """One thing that was looked at.
+    """One thing that the lab needs from the host.
 
     Attributes:
-        name: of the program, file or resource.
+        name: name of the program, file or resource.
         good: whether it is as it should be.
-        state: what was found.
+        state: its purpose, or how much of it there is.
         remedy: what to do where it is not good.
-        package: the Debian package that brings it, empty for other things.
+        package: the Debian package that has it; empty for what is in no package.
     """
 
     name: str
@@ -41,7 +42,7 @@ class Check:
 
 
 def checks(cache: Path) -> list[Check]:
-    """Look at everything the lab needs from the host."""
+    """Check everything that the lab needs from the host."""
     found = [_program(tool) for tool in host.TOOLS]
     found += [
         Check(path, Path(path).exists(), purpose, f"apt-get install {package}", package)
@@ -51,34 +52,19 @@ def checks(cache: Path) -> list[Check]:
 
 
 def missing_packages(cache: Path) -> list[str]:
-    """Debian packages to install, without repetition."""
+    """Names of the Debian packages to install, each once."""
     return list(dict.fromkeys(check.package for check in checks(cache) if not check.good and check.package))
 
 
-def require_tools() -> None:
-    """Stop before a long build that cannot succeed.
-
-    Raises:
-        UserError: programs are missing; the message names all of their packages.
-    """
-    missing = [tool for tool in host.TOOLS if host.find_program(tool.program) is None]
-    if missing:
-        packages = " ".join(dict.fromkeys(tool.package for tool in missing))
-        raise UserError(
-            f"not installed: {', '.join(tool.program for tool in missing)}",
-            f"apt-get install {packages} (or ci/setup)",
-        )
-
-
 def report(cache: Path, as_json: bool) -> int:
-    """Print what is there and what lacks; return the exit code."""
+    """Print what is present and what is missing; return the exit code."""
     found = checks(cache)
     accelerator, reason = _accelerator(cache)
     bad = [check for check in found if not check.good]
     if as_json:
         record = {"checks": [asdict(check) for check in found], "accelerator": accelerator, "reason": reason}
         print(json.dumps({**record, "cache": str(cache), "good": not bad}, indent=1))
-        return _SOMETHING_LACKS if bad else _EVERYTHING
+        return _INCOMPLETE if bad else _COMPLETE
     console = Console(highlight=False)
     table = Table("what", "state", "remedy", box=None)
     for check in found:
@@ -88,10 +74,10 @@ def report(cache: Path, as_json: bool) -> int:
     console.print(f"accelerator: {accelerator} ({reason})")
     console.print(f"cache: {cache}")
     if packages := missing_packages(cache):
-        console.print(f"next: apt-get install {' '.join(packages)}   (or ci/setup, which does it)")
+        console.print(f"next: apt-get install {' '.join(packages)}   (or ci/setup, which does that)")
     elif not bad:
-        console.print("everything is there; next: harness prove")
-    return _SOMETHING_LACKS if bad else _EVERYTHING
+        console.print("nothing is missing; next: harness prove")
+    return _INCOMPLETE if bad else _COMPLETE
 
 
 def _program(tool: host.Tool) -> Check:
@@ -106,7 +92,7 @@ def _disk(cache: Path) -> Check:
         "disk",
         free >= _DISK_GIB,
         f"{free:.0f} GiB free",
-        f"{_DISK_GIB:.0f} GiB are needed: set HARNESS_CACHE to another disk",
+        f"{_DISK_GIB:.0f} GiB are needed: free some, or set HARNESS_CACHE to a folder on another disk",
     )
 
 
@@ -117,7 +103,7 @@ def _memory() -> Check:
         "memory",
         available >= _MEMORY_GIB,
         f"{available:.1f} GiB available",
-        "run with --memory 512, or free some",
+        f"{_MEMORY_GIB:.0f} GiB are needed: free some, or run with -j 1",
     )
 
 
@@ -128,5 +114,15 @@ def _accelerator(cache: Path) -> tuple[str, str]:
         return "tcg", obstacle
     return (
         "unknown",
-        "KVM is there, but only a boot shows whether it works: the first harness run or prove tries it",
+        "/dev/kvm can be opened; whether guests work with it is tried by the first harness run or prove",
     )
+
+
+def doctor(as_json: options.JsonOption = False) -> None:
+    """Check this host: what is missing, how to get it, and which accelerator works."""
+    raise typer.Exit(report(host.cache_folder(), as_json))
+
+
+def register(app: typer.Typer) -> None:
+    """Add the command."""
+    app.command()(doctor)

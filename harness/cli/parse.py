@@ -3,17 +3,22 @@
 
 from __future__ import annotations
 
+import contextlib
 import datetime
 import enum
 import json
+import os
 import sys
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import BinaryIO
+from typing import Annotated, BinaryIO
+
+import typer
 
 from harness import klog
-from harness.catalog import suppressions
+from harness.catalog import spec, suppressions
+from harness.core import host
 from harness.core.errors import UserError
 from harness.core.model import Finding, Suppression
 from harness.core.progress import results_console, say
@@ -149,3 +154,53 @@ def _print_mail(file: Path, findings: Sequence[Finding]) -> None:
         say(f"note: attach {without_control_characters(str(configuration))}")
     others = [finding for finding in findings if finding is not subject]
     print(mail.document(subject, others, repeat, configuration.name if attached else ""), end="")
+
+
+def parse(
+    files: Annotated[
+        list[Path],
+        typer.Argument(
+            metavar="FILE", help="Kernel logs: console, dmesg, journal, kmemleak's file; - for standard input."
+        ),
+    ],
+    modules: Annotated[
+        list[Path] | None,
+        typer.Option(
+            "--modules", metavar="DIR", help="Modules (*.ko) of the log's kernel, for source lines (repeatable)."
+        ),
+    ] = None,
+    suppressions_file: Annotated[
+        Path | None,
+        typer.Option("--suppressions", metavar="FILE", help="Known noise. Default: testcases/suppressions.yaml."),
+    ] = None,
+    as_mail: Annotated[
+        bool, typer.Option("--mail", help="Print the first report of each file as a mail to a kernel list.")
+    ] = False,
+    as_json: Annotated[bool, typer.Option("--json", help="Print one JSON object for each file, one a line.")] = False,
+) -> None:
+    """Find the reports in kernel logs and title them as syzbot does.
+
+    Exit codes: 0 all files were read, whatever is in them; 2 one could not be read.
+    """
+    if as_mail and as_json:
+        raise UserError("--mail and --json exclude each other", "choose one of them")
+    form = Form.MAIL if as_mail else Form.JSON if as_json else Form.TEXT
+    known = spec.load_suppressions(_suppressions_file(suppressions_file))
+    parsing = Parsing(checked_folders(modules or ()), known, datetime.date.today(), form)
+    raise typer.Exit(parse_files(files, parsing))
+
+
+def _suppressions_file(chosen: Path | None) -> Path:
+    """The file that was asked for, which must exist, else the checkout's, which need not."""
+    if chosen is None:
+        with contextlib.suppress(UserError):
+            return host.project_folder() / spec.SUPPRESSIONS
+        return Path(os.devnull)
+    if not chosen.is_file():
+        raise UserError(f"{chosen}: there is no such file", "name a file with suppressions")
+    return chosen
+
+
+def register(app: typer.Typer) -> None:
+    """Add the command."""
+    app.command()(parse)

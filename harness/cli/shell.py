@@ -14,10 +14,14 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 import paramiko
+import typer
 
+from harness.cli import options
 from harness.core.progress import say
 from harness.core.text import without_control_characters
 from harness.runner.lab import Lab
+from harness.runner.runs import RunFolder
+from harness.runner.settings import Settings
 from harness.vm.guest import Guest, GuestStopped
 
 _CHUNK = 65536
@@ -87,3 +91,29 @@ def _copy_both_ways(channel: paramiko.Channel) -> None:
             os.write(sys.stdout.fileno(), data)
         if keyboard in ready:
             channel.sendall(os.read(keyboard, _CHUNK))
+
+
+def shell_(
+    kernel: options.KernelOption = Settings.kernel,
+    tree: options.TreeOption = None,
+    without: options.WithoutOption = None,
+    with_: options.WithOption = None,
+    image: options.ImageOption = Settings.image,
+    cpus: options.CpusOption = Settings.cpus,
+    memory: options.MemoryOption = Settings.memory_mib,
+) -> None:
+    """Boot a guest, load the modules under test and open a shell in it.
+
+    Without a terminal, standard input is run as a script: echo 'uname -a' | harness shell. The guest ends with its
+    shell; then the titles of what its kernel reported are printed.
+    """
+    settings = options.settings(kernel=kernel, tree=tree, image=image, cpus=cpus, memory=memory)
+    folder = RunFolder(settings.project)
+    lab = Lab(settings, folder.path)
+    reverted, applied = (options.fix_names(settings.project, names) for names in (without, with_))
+    raise typer.Exit(shell(lab, reverted, applied, folder.path))
+
+
+def register(app: typer.Typer) -> None:
+    """Add the command."""
+    app.command(name="shell")(shell_)

@@ -14,9 +14,7 @@ from typing import Annotated
 
 import typer
 
-from harness.catalog import spec
-from harness.cli import doctor
-from harness.cli.options import JsonOption
+from harness.cli import options
 from harness.core import host
 from harness.core.errors import UserError
 from harness.core.files import write_atomically
@@ -37,15 +35,11 @@ _UNITS = {"s": 1.0, "m": 60.0, "h": 3600.0}
 #: Seeds that the command chooses itself are smaller than this.
 _MOST = 1 << 20
 
-_Kernel = Annotated[str, typer.Option("--kernel", help="Kernel to test: a name in kernels/.")]
-_Tree = Annotated[Path | None, typer.Option("--tree", help="Build this kernel working tree instead.")]
-_Without = Annotated[list[str] | None, typer.Option("--without", metavar="FIX", help="Revert this fix (repeatable).")]
-
 
 def stress_(
-    kernel: _Kernel = Settings.kernel,
-    tree: _Tree = None,
-    without: _Without = None,
+    kernel: options.KernelOption = Settings.kernel,
+    tree: options.TreeOption = None,
+    without: options.WithoutOption = None,
     seed: Annotated[
         str | None, typer.Option("--seed", help="Where to begin; the next run has the next one. Default: any.")
     ] = None,
@@ -57,8 +51,8 @@ def stress_(
     length: Annotated[int, typer.Option("--length", min=1, help="Steps of a run.")] = Stress.length,
     no_delays: Annotated[bool, typer.Option("--no-delays", help="Do not delay functions of the kernel.")] = False,
     steps: Annotated[Path | None, typer.Option("--steps", metavar="FILE", help="Do these steps.")] = None,
-    resume: Annotated[bool, typer.Option("--resume", help="Go on with the runs that were interrupted.")] = False,
-    as_json_: JsonOption = False,
+    resume: options.ResumeOption = False,
+    as_json_: options.JsonOption = False,
 ) -> None:
     """Mount, read and unmount images against daemons that are late, die and are replaced; look what breaks.
 
@@ -115,7 +109,7 @@ def shrink(
     attempts: Annotated[
         int, typer.Option("--attempts", min=1, help="How often some steps are tried before they count as harmless.")
     ] = 2,
-    as_json_: JsonOption = False,
+    as_json_: options.JsonOption = False,
 ) -> None:
     """Find a small part of a stress run's steps that still shows the same, and make a test case of it."""
     all_steps = stress.read_steps(evidence / STEPS)
@@ -152,11 +146,9 @@ def register(app: typer.Typer) -> None:
 def _lab(
     kernel: str, tree: Path | None, reverted: Sequence[str], length: int, delays: bool
 ) -> tuple[Lab, RunFolder, Stress]:
-    doctor.require_tools()
-    project = host.project_folder()
-    reverted = tuple(spec.load_fix(project, name).name for name in reverted)
-    run = RunFolder(project)
-    settings = Settings(project, host.cache_folder(), kernel, tree, image=_IMAGE)
+    settings = options.settings(kernel=kernel, tree=tree, image=_IMAGE)
+    reverted = options.fix_names(settings.project, reverted)
+    run = RunFolder(settings.project)
     return Lab(settings, run.path), run, Stress(reverted, (), length, delays)
 
 

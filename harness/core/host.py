@@ -83,6 +83,21 @@ def require_program(program: str) -> str:
     raise UserError(f"{program} is not installed", f"apt-get install {package} (or ci/setup)")
 
 
+def require_tools() -> None:
+    """Stop before a long build that cannot succeed.
+
+    Raises:
+        UserError: programs are missing; the message names all of them and their packages.
+    """
+    missing = [tool for tool in TOOLS if find_program(tool.program) is None]
+    if missing:
+        packages = " ".join(dict.fromkeys(tool.package for tool in missing))
+        raise UserError(
+            f"not installed: {', '.join(tool.program for tool in missing)}",
+            f"apt-get install {packages} (or ci/setup)",
+        )
+
+
 def cache_folder() -> Path:
     """The folder that ``HARNESS_CACHE`` names, by default ``cachefiles-lab`` in the XDG cache folder."""
     configured = os.environ.get("HARNESS_CACHE", "")

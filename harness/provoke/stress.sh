@@ -7,6 +7,10 @@
 #                                     killed process; for what the last steps began
 # and the steps behind it, then "finish". Of what is printed, lines that begin with step, refused, left, stuck and did
 # count.
+#
+# For shellcheck: the variables above are set before this; words are split on purpose, where they are in such a variable
+# or come from a command; links in /proc have plain names; `complete` is a function of this file.
+# shellcheck shell=busybox disable=SC2154,SC2046,SC2086,SC2116,SC2010,SC2012,SC2016,SC2017,SC2209,SC3044
 
 pid=/run/stress.pid number=0 control=/run/none begun=
 delays=/sys/kernel/debug/lab_delay trap=/cache/cache/trap reads=0

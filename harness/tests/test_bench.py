@@ -69,7 +69,7 @@ def figures(project: Path) -> dict[str, dict[str, Any]]:
 
 @pytest.mark.slow
 class TestBoots:
-    def test_figures_are_taken_in_turns_and_left_in_the_run_folder(
+    def test_samples_are_taken_round_by_round_and_left_in_the_run_folder(
         self, run_bench: Callable[..., Ended], here: Path, tmp_path: Path
     ) -> None:
         plot = tmp_path / "bench.svg"
@@ -106,7 +106,7 @@ class TestBoots:
         assert "cold_boot_to_ssh" in ended.output
         assert "at most 1/4 of virtme-ng" in ended.output
 
-    def test_a_guest_that_cannot_be_had_ends_with_3_and_the_figures_so_far(
+    def test_a_guest_that_does_not_start_ends_with_3_and_the_figures_so_far(
         self, run_bench: Callable[..., Ended], here: Path, qemu: FakeQemu
     ) -> None:
         qemu.play(Boot(), Boot(Start.REFUSED))
@@ -145,7 +145,7 @@ class TestEdits:
         assert set((ground.cache / "modules").iterdir()) == kept
         assert figures(here)["variant_rebuild"]["n"] == 3
 
-    def test_a_command_is_run_as_a_user_would(self, run_bench: Callable[..., Ended], here: Path) -> None:
+    def test_a_command_runs_in_a_process_of_its_own(self, run_bench: Callable[..., Ended], here: Path) -> None:
         ended = run_bench("edit_to_verdict", "--repeat", "1")
         assert ended.status == 0, ended.errors
         assert figures(here)["edit_to_verdict"]["n"] == 1
@@ -168,7 +168,7 @@ class TestEdits:
         qemu.play(LEAKING)
         ended = run_bench("cold_boot_to_ssh", "edit_to_verdict", "--repeat", "1")
         assert ended.status == 3
-        assert "harness run ended with 1" in ended.errors
+        assert "harness run ended with status 1" in ended.errors
         assert set(figures(here)) == {"cold_boot_to_ssh"}
 
     def test_the_whole_matrix(self, run_bench: Callable[..., Ended], here: Path, qemu: FakeQemu) -> None:
@@ -179,7 +179,7 @@ class TestEdits:
         assert "proven" in (here / "runs/latest/matrix-1/output.log").read_text()
 
     @pytest.mark.usefixtures("installed_harness")
-    def test_growth_is_typed_as_it_says(self, run_bench: Callable[..., Ended], here: Path) -> None:
+    def test_growth_runs_the_commands_that_it_names(self, run_bench: Callable[..., Ended], here: Path) -> None:
         ended = run_bench("matrix", "--growth")
         assert ended.status == 0, ended.errors
         typed = {
@@ -198,7 +198,7 @@ class TestEdits:
     def installed_harness(
         self, here: Path, fake_program: Callable[[str, str], Path], monkeypatch: pytest.MonkeyPatch
     ) -> None:
-        """A command ``harness`` that says what was typed, in place of half an hour's work."""
+        """A command ``harness`` that prints its arguments, in place of half an hour's work."""
         monkeypatch.setattr(bench, "HARNESS", (str(fake_program("typed", 'echo "$*"')),))
 
     def test_a_fix_that_the_kernel_lacks_ends_with_2(self, run_bench: Callable[..., Ended], here: Path) -> None:
@@ -297,22 +297,22 @@ class TestVirtmeNg:
         assert f"harness build {KERNEL}-virtme" in ended.errors
 
     @pytest.mark.usefixtures("installed")
-    def test_what_it_cannot_boot_is_named(self, run_bench: Callable[..., Ended]) -> None:
+    def test_the_options_that_it_needs_are_named(self, run_bench: Callable[..., Ended]) -> None:
         ended = run_bench("virtme_ng")
         assert ended.status == 2
-        assert "has not CONFIG_9P_FS" in ended.errors
+        assert "it lacks CONFIG_9P_FS" in ended.errors
         assert f"kernels/{KERNEL}-virtme.yaml" in ended.errors
 
     @pytest.mark.usefixtures("bootable")
-    def test_one_that_never_answers_ends_with_3(
+    def test_a_guest_that_never_answers_ends_with_3(
         self, run_bench: Callable[..., Ended], fake_program: Callable[[str, str], Path], here: Path, ground: Ground
     ) -> None:
         fake_program("vng", "echo 'virtme-ng 1.42'")
         build_kernel(spec.load_kernel(here, f"{KERNEL}-virtme"), Cache(ground.cache))
         ended = run_bench("virtme_ng")
         assert ended.status == 3
-        assert "without the guest's answer" in ended.errors
-        assert "only where the host has udevd" in ended.errors
+        assert "before its guest answered" in ended.errors
+        assert "need udevd on the host" in ended.errors
 
     def test_without_it_the_rest_is_measured(
         self, run_bench: Callable[..., Ended], monkeypatch: pytest.MonkeyPatch, here: Path
@@ -327,16 +327,16 @@ class TestVirtmeNg:
 
 
 class TestBadInput:
-    def test_an_unknown_figure_is_named_with_the_known_ones(self, run_bench: Callable[..., Ended]) -> None:
+    def test_an_unknown_figure_is_named_with_those_that_exist(self, run_bench: Callable[..., Ended]) -> None:
         ended = run_bench("cold_boot_to_ssh", "cold_boot")
         assert ended.status == 2
         assert "there is no figure 'cold_boot'" in ended.errors
         assert "warm_restore_to_ssh" in ended.errors
 
-    def test_a_plot_in_a_folder_that_is_not_there(self, run_bench: Callable[..., Ended], tmp_path: Path) -> None:
+    def test_a_plot_in_a_folder_that_does_not_exist(self, run_bench: Callable[..., Ended], tmp_path: Path) -> None:
         ended = run_bench("--plot", tmp_path / "nowhere/bench.svg")
         assert ended.status == 2
-        assert "--plot" in ended.errors and "nowhere is no folder" in ended.errors
+        assert "--plot" in ended.errors and "nowhere is not a folder" in ended.errors
 
     def test_an_unknown_fix(self, run_bench: Callable[..., Ended]) -> None:
         ended = run_bench("--fix", "no-such-fix")

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-2.0-only
-"""The command ``harness``: exit codes, what goes to which stream, and what it says about nonsense."""
+"""The command ``harness``: help, exit codes, what goes to which stream, and answers to bad input."""
 
 from __future__ import annotations
 
@@ -46,7 +46,7 @@ class TestHelp:
         assert "2 you asked for something" in " ".join(ended.output.split())
 
     @pytest.mark.parametrize("name", COMMANDS)
-    def test_each_command_explains_itself_and_all_its_options(
+    def test_each_command_and_each_option_is_explained(
         self, harness_command: HarnessCommand, monkeypatch: pytest.MonkeyPatch, name: str
     ) -> None:
         monkeypatch.setenv("COLUMNS", "200")
@@ -54,19 +54,28 @@ class TestHelp:
         assert ended.status == 0
         text = re.sub(r"\x1b\[[0-9;]*m", "", ended.output)
         for line in text.splitlines():
-            if re.match(r"\W+--\w", line):
+            if re.match(r" +(-\w, )?--\w", line):
                 assert re.search(r"[a-z]{2,} [A-Za-z]", line), f"option without an explanation: {line}"
 
-    def test_without_arguments_the_commands_are_listed(self, harness_command: HarnessCommand) -> None:
+    def test_without_arguments_the_commands_are_listed_with_a_whole_sentence(
+        self, harness_command: HarnessCommand
+    ) -> None:
         ended = harness_command()
-        for name in COMMANDS:
-            assert name in ended.output + ended.errors
+        listed = (ended.output + ended.errors).partition("Commands:")[2].partition("Exit codes:")[0]
+        assert {line.split()[0] for line in listed.splitlines() if re.match(r"  \w", line)} == set(COMMANDS)
+        assert listed.count(".\n") == len(COMMANDS)
+        assert "...\n" not in listed
 
-    def test_the_version_is_told(self, harness_command: HarnessCommand) -> None:
+    def test_the_readme_has_a_row_for_each_command(self) -> None:
+        text = (Path(__file__).parents[2] / "README.md").read_text()
+        rows = "".join(re.findall(r"^\| `harness .*", text, re.MULTILINE))
+        assert set(re.findall(r"`harness ([a-z-]+)", rows)) == set(COMMANDS)
+
+    def test_the_version_is_printed(self, harness_command: HarnessCommand) -> None:
         assert harness_command("--version").output == f"harness {__version__}\n"
 
 
-class TestNonsense:
+class TestBadInput:
     @pytest.mark.parametrize(
         ("words", "complaint", "next_step"),
         [
@@ -82,7 +91,7 @@ class TestNonsense:
             (["build", KERNEL, "--without", "no-such-fix"], "no fix named 'no-such-fix'", FIX),
         ],
     )
-    def test_what_does_not_exist_is_named_with_what_does(
+    def test_what_does_not_exist_is_named_with_the_next_step(
         self, harness_command: HarnessCommand, here: Path, words: list[str], complaint: str, next_step: str
     ) -> None:
         ended = harness_command(*words)
@@ -95,14 +104,12 @@ class TestNonsense:
     @pytest.mark.parametrize(
         "words", [["fly"], ["run", "--fly"], ["run", "--repeat", "0"], ["run", "--cpus", "many"], ["parse"]]
     )
-    def test_a_command_line_that_makes_no_sense_ends_with_2(
-        self, harness_command: HarnessCommand, words: list[str]
-    ) -> None:
+    def test_a_wrong_command_line_ends_with_2(self, harness_command: HarnessCommand, words: list[str]) -> None:
         ended = harness_command(*words)
         assert ended.status == 2
         assert "Traceback" not in ended.errors
 
-    def test_an_empty_catalogue_is_told(self, harness_command: HarnessCommand, here: Path) -> None:
+    def test_an_empty_catalogue_is_refused(self, harness_command: HarnessCommand, here: Path) -> None:
         (here / "testcases/fixes" / FIX / "fix.yaml").unlink()
         ended = harness_command("prove", "--kernel", KERNEL)
         assert (ended.status, "the catalogue has no fixes" in ended.errors) == (2, True)
@@ -135,7 +142,7 @@ class TestExitCodes:
         monkeypatch.setattr(cli, "_command", lambda: failing)
         assert harness_command().status == status
 
-    def test_a_fault_of_the_harness_asks_to_be_reported(
+    def test_a_bug_in_the_harness_asks_to_be_reported(
         self, harness_command: HarnessCommand, monkeypatch: pytest.MonkeyPatch
     ) -> None:
         monkeypatch.setattr(cli, "_command", lambda: lambda: print(1 / 0))
@@ -169,7 +176,7 @@ class TestBuild:
         assert ended.status == 2
         assert "CONFIG_KASAN=y (asked for in base.config" in ended.errors
 
-    def test_a_failed_build_is_not_called_done(
+    def test_a_failed_build_is_not_reported_as_done(
         self, harness_command: HarnessCommand, here: Path, monkeypatch: pytest.MonkeyPatch
     ) -> None:
         monkeypatch.setenv("FAKE_KERNEL_TROUBLE", "compile-error")
@@ -183,7 +190,7 @@ class TestBuild:
             assert tool.package in ended.errors
 
 
-def test_an_image_is_built_and_its_disks_are_named(
+def test_an_image_is_built_and_its_disks_are_printed(
     harness_command: HarnessCommand, here: Path, fake_program: Callable[[str, str], Path]
 ) -> None:
     fake_program("mmdebstrap", MMDEBSTRAP)
@@ -263,7 +270,7 @@ class TestParse:
         (finding,) = json.loads(harness_command("parse", tmp_path / "kmemleak", "--json").output)["findings"]
         assert (finding["title"], finding["count"]) == ("memory leak in cachefiles_add_cache", 3)
 
-    def test_a_golden_logs_header_and_repeated_report_are_no_reports(
+    def test_header_and_repeated_report_of_a_golden_log_are_no_reports(
         self, harness_command: HarnessCommand, tmp_path: Path
     ) -> None:
         header = b"# how it came about\nTITLE: BUG: unable to handle kernel paging request in corrupted\n\n"
@@ -284,11 +291,11 @@ class TestParse:
         assert "  harness run volume\n" in ended.output
         assert f"attach {log.parent / 'kernel.config'}" in ended.errors
 
-    def test_nothing_to_report_makes_no_mail(self, harness_command: HarnessCommand, tmp_path: Path) -> None:
+    def test_a_log_without_findings_makes_no_mail(self, harness_command: HarnessCommand, tmp_path: Path) -> None:
         (tmp_path / "quiet.log").write_text("all is well\n")
         assert harness_command("parse", "--mail", tmp_path / "quiet.log").output == ""
 
-    def test_known_noise_is_marked_and_named(self, harness_command: HarnessCommand, log: Path) -> None:
+    def test_known_noise_is_marked_and_its_reason_is_given(self, harness_command: HarnessCommand, log: Path) -> None:
         noise = log.with_name("noise.yaml")
         noise.write_text("- {title: '.*', reason: an old friend, expires: 2999-12-31}\n")
         ended = harness_command("parse", "--suppressions", noise, log, "--json")
@@ -308,7 +315,7 @@ class TestParse:
             (("--suppressions", "/nowhere"), "no such file"),
         ],
     )
-    def test_impossible_options_are_refused(
+    def test_options_that_cannot_be_met_are_refused(
         self, harness_command: HarnessCommand, log: Path, words: tuple[str, ...], complaint: str
     ) -> None:
         ended = harness_command("parse", log, *words)
@@ -334,13 +341,15 @@ class TestMissingPrograms:
 
 
 class TestDoctor:
-    def test_json_tells_each_check(self, harness_command: HarnessCommand) -> None:
+    def test_json_has_each_check(self, harness_command: HarnessCommand) -> None:
         record = json.loads(harness_command("doctor", "--json").output)
         assert {tool.program for tool in host.TOOLS} <= {check["name"] for check in record["checks"]}
         assert record["good"] == all(check["good"] for check in record["checks"])
 
     @pytest.mark.usefixtures("no_programs")
-    def test_what_lacks_is_named_with_one_command_that_gets_it(self, harness_command: HarnessCommand) -> None:
+    def test_missing_programs_are_named_with_one_command_that_installs_them(
+        self, harness_command: HarnessCommand
+    ) -> None:
         ended = harness_command("doctor")
         assert ended.status == 3
         text = " ".join(ended.output.split())

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-2.0-only
-"""Rows of guests: the order of faults, and what counts as growth."""
+"""Endurance runs: the order of faults, and what counts as growth."""
 
 from __future__ import annotations
 
@@ -16,19 +16,19 @@ STEADY = Footprint(100.0, 12, 3, 0, 5)
 
 
 @given(st.integers(0, 300), st.integers(1, 9), st.integers(), st.floats(0, 1))
-def test_each_fault_comes_equally_often_and_the_rest_is_ordinary(
+def test_each_fault_occurs_equally_often_and_the_other_guests_have_none(
     guests: int, kinds: int, seed: int, share: float
 ) -> None:
-    row = faults_in_order(range(kinds), guests, seed, -1, share)
-    assert len(row) == guests
-    times = Counter(row)
+    order = faults_in_order(range(kinds), guests, seed, -1, share)
+    assert len(order) == guests
+    times = Counter(order)
     assert times.pop(-1, 0) == guests - round(guests * share)
     assert max(times.values(), default=0) - min((times[kind] for kind in range(kinds)), default=0) <= 1
 
 
-def test_the_order_is_that_of_the_seed() -> None:
-    rows = [tuple(faults_in_order("abc", 40, seed, "-", 0.5)) for seed in (1, 1, 2)]
-    assert rows[0] == rows[1] != rows[2]
+def test_the_seed_decides_the_order() -> None:
+    orders = [tuple(faults_in_order("abc", 40, seed, "-", 0.5)) for seed in (1, 1, 2)]
+    assert orders[0] == orders[1] != orders[2]
 
 
 @pytest.mark.parametrize("name", ["files", "threads", "processes", "temporary"])
@@ -42,16 +42,16 @@ def test_memory_that_climbs_is_growth() -> None:
     assert growth(climbing) == {"memory_mib": 30}
 
 
-def test_what_comes_and_goes_is_none() -> None:
+def test_peaks_are_no_growth() -> None:
     peak = replace(STEADY, memory_mib=300.0, files=90, processes=1)
     assert growth(([STEADY] * 4 + [peak]) * 20) == {}
 
 
-def test_what_is_loaded_with_the_first_guests_is_none() -> None:
+def test_growth_with_the_first_guests_does_not_count() -> None:
     assert growth([replace(STEADY, memory_mib=50.0, files=6)] * 10 + [STEADY] * 40) == {}
 
 
-def test_a_short_row_says_nothing() -> None:
+def test_a_short_run_says_nothing() -> None:
     assert growth([STEADY] * 13) == {}
 
 

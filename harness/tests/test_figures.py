@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-2.0-only
-"""Samples become figures, and figures a table, a plot and JSON."""
+"""Statistics of samples, and figures as a table, a plot and JSON."""
 
 from __future__ import annotations
 
@@ -13,8 +13,8 @@ from hypothesis import given
 from hypothesis import strategies as some
 from rich.console import Console
 
-from harness.bench.figures import KINDS, MATRIX, VIRTME_NG, Figure, figures_of, in_turns, reached
-from harness.bench.report import document, figure_table, plot
+from harness.bench.figures import KINDS, MATRIX, VIRTME_NG, Figure, figures_of, in_turns, meets_target
+from harness.bench.report import bench_json, bench_svg, figure_table
 from harness.core.model import Session
 
 SVG = "{http://www.w3.org/2000/svg}"
@@ -60,20 +60,20 @@ class TestFigures:
             assert (figure.ratio_to_virtme_ng is None) == (not KINDS[figure.name].boots or not samples.get(VIRTME_NG))
 
 
-class TestAims:
+class TestTargets:
     @pytest.mark.parametrize(("cold", "met"), [(4.0, True), (4.1, False)])
     def test_a_fraction_of_virtme_ng(self, cold: float, met: bool) -> None:
-        assert reached(figures(cold_boot_to_ssh=[cold], virtme_ng=[16.0])["cold_boot_to_ssh"]) is met
+        assert meets_target(figures(cold_boot_to_ssh=[cold], virtme_ng=[16.0])["cold_boot_to_ssh"]) is met
 
     @pytest.mark.parametrize(("seconds", "met"), [(10.0, True), (10.1, False)])
     def test_seconds(self, seconds: float, met: bool) -> None:
-        assert reached(figures(edit_to_first_result=[seconds])["edit_to_first_result"]) is met
+        assert meets_target(figures(edit_to_first_result=[seconds])["edit_to_first_result"]) is met
 
-    def test_nothing_to_compare_with(self) -> None:
-        assert reached(figures(cold_boot_to_ssh=[1.0])["cold_boot_to_ssh"]) is None
+    def test_a_ratio_without_virtme_ng(self) -> None:
+        assert meets_target(figures(cold_boot_to_ssh=[1.0])["cold_boot_to_ssh"]) is None
 
-    def test_nothing_aimed_at(self) -> None:
-        assert reached(figures(matrix=[1.0])["matrix"]) is None
+    def test_no_target(self) -> None:
+        assert meets_target(figures(matrix=[1.0])["matrix"]) is None
 
 
 class TestTurns:
@@ -96,7 +96,7 @@ class TestPlot:
     @given(SOME_SAMPLES, some.text(some.characters(min_codepoint=32, max_codepoint=1000)))
     def test_any_figures_fit_in_and_no_two_rows_overlap(self, samples: dict[str, list[float]], caption: str) -> None:
         found = figures_of(samples)
-        root = ElementTree.fromstring(plot(found, caption))
+        root = ElementTree.fromstring(bench_svg(found, caption))
         width, height = numbers(root, "width", "height")
         paper, *bars = root.iter(f"{SVG}rect")
         assert numbers(paper, "width", "height") == [width, height]
@@ -114,7 +114,7 @@ class TestPlot:
 
     def test_bars_are_as_long_as_medians_and_lines_as_the_spread(self) -> None:
         found = figures_of({"variant_rebuild": [1.0, 2.0, 3.0], "edit_to_verdict": [4.0, 8.0, 12.0]})
-        root = ElementTree.fromstring(plot(found))
+        root = ElementTree.fromstring(bench_svg(found))
         short, long = [numbers(bar, "width")[0] for bar in root.iter(f"{SVG}rect")][1:]
         assert long / short == pytest.approx(4.0, rel=0.01)
         spread = next(line for line in root.iter(f"{SVG}line") if line.get("class") == "spread")
@@ -122,14 +122,14 @@ class TestPlot:
         assert end - start == pytest.approx(short, rel=0.01)
 
     def test_a_single_sample_has_no_spread(self) -> None:
-        root = ElementTree.fromstring(plot(figures_of({"matrix": [9.0]})))
+        root = ElementTree.fromstring(bench_svg(figures_of({"matrix": [9.0]})))
         assert not [line for line in root.iter(f"{SVG}line") if line.get("class") == "spread"]
 
-    def test_what_is_said_is_escaped(self) -> None:
-        assert "a &lt;b&gt; &amp; c" in plot(figures_of({"matrix": [1.0]}), "a <b> & c")
+    def test_the_caption_is_escaped(self) -> None:
+        assert "a &lt;b&gt; &amp; c" in bench_svg(figures_of({"matrix": [1.0]}), "a <b> & c")
 
-    def test_nothing_measured_is_an_empty_plot(self) -> None:
-        assert not list(ElementTree.fromstring(plot(())).iter(f"{SVG}text"))
+    def test_nothing_measured_is_an_empty_bench_svg(self) -> None:
+        assert not list(ElementTree.fromstring(bench_svg(())).iter(f"{SVG}text"))
 
 
 class TestTable:
@@ -139,21 +139,21 @@ class TestTable:
         assert isinstance(console.file, io.StringIO)
         return console.file.getvalue()
 
-    def test_ratios_and_aims(self) -> None:
+    def test_ratios_and_targets(self) -> None:
         text = self.text(cold_boot_to_ssh=[4.0], warm_restore_to_ssh=[2.0], virtme_ng=[20.0])
         cold, warm, peer = (line for line in text.splitlines() if "_to_ssh" in line or "uname" in line)
-        assert "1/5.0" in cold and "reached" in cold
+        assert "1/5.0" in cold and ": met" in cold
         assert "1/10.0" in warm and "missed" in warm
         assert "1/1.0" not in peer
 
-    def test_nothing_to_compare_with_is_said(self) -> None:
-        assert "nothing to compare with" in self.text(cold_boot_to_ssh=[4.0])
+    def test_what_cannot_be_compared_is_said(self) -> None:
+        assert "virtme-ng was not measured" in self.text(cold_boot_to_ssh=[4.0])
 
 
 def test_the_form_of_the_machine_output() -> None:
     samples = {"cold_boot_to_ssh": [4.0, 5.0004, 4.5]}
     session = Session("tcg", "microvm", "6.1.0", None, "0.1.0", "/runs/1", 0.0)
-    record = json.loads(document(figures_of(samples), session, samples, "virtme-ng was not asked for", (0.5, 2.0)))
+    record = json.loads(bench_json(figures_of(samples), session, samples, "virtme-ng was not selected", (0.5, 2.0)))
     assert record["figures"] == [
         {
             "name": "cold_boot_to_ssh",
@@ -167,5 +167,5 @@ def test_the_form_of_the_machine_output() -> None:
     ]
     assert record["samples"] == {"cold_boot_to_ssh": [4.0, 5.0, 4.5]}
     assert record["session"]["accelerator"] == "tcg"
-    assert record["session"]["virtme_ng"] == "virtme-ng was not asked for"
+    assert record["session"]["virtme_ng"] == "virtme-ng was not selected"
     assert record["session"]["load"] == [0.5, 2.0]
