@@ -233,6 +233,11 @@ def load_kernel(project: Path, name: str) -> Kernel:
     )
 
 
+def kernel_keys() -> tuple[str, ...]:
+    """All keys that a kernel's file may have."""
+    return ("extends", *(field.alias or name for name, field in _KernelSchema.model_fields.items()))
+
+
 def _kernel_values(file: Path, extended_by: tuple[str, ...] = ()) -> dict[str, Any]:
     """The keys and values of a kernel: its own, and those of the kernel that it extends for keys that it lacks.
 
