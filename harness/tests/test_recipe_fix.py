@@ -27,6 +27,12 @@ CHECKOUT = Path(__file__).parents[2]
 TITLE = "A new fix"
 NAME = "my-fix"
 CACHE = "fs/cachefiles/cache.c"
+#: What makes the fake kernel's source like Linux's where the recipe reverts it.
+LIKE_LINUX = {
+    "struct cachefiles_cache;": "#define NULL ((void *)0)\nstruct cachefiles_cache { void *cache_cred; };",
+    "void put_cred(struct cachefiles_cache *cache);": "void put_cred(void *cred);",
+    "\tput_cred(cache);\n": "\tput_cred(cache->cache_cred);\n\tcache->cache_cred = NULL;\n",
+}
 BINDING = (
     Reply("echo bind >&3"),
     Reply("^dmesg$", output="CacheFiles: Failed to register: -95\n" * 8),
@@ -38,17 +44,11 @@ LEAKING = Boot(replies=BINDING, leaks=leak_report("cachefiles_add_cache"))
 @pytest.fixture
 def copy(project: Path, tree: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """The copy, in which the reader has written the recipe's files. It has no other fix."""
-    text = (
-        (tree / CACHE)
-        .read_text()
-        .replace("struct cachefiles_cache;", "struct cachefiles_cache { void *cache_cred; };")
-    )
-    fixed = "\tput_cred(cache->cache_cred);\n\tcache->cache_cred = 0;\n"
-    (tree / CACHE).write_text(
-        text.replace("put_cred(struct cachefiles_cache *cache)", "put_cred(void *cred)")
-        .replace("\tput_cred(cache);\n", fixed.replace("0", "NULL"))
-        .replace("int mkdir_for", "#define NULL ((void *)0)\nint mkdir_for")
-    )
+    text = (tree / CACHE).read_text()
+    for before, after in LIKE_LINUX.items():
+        assert before in text
+        text = text.replace(before, after)
+    (tree / CACHE).write_text(text)
     shutil.rmtree(project / "testcases/fixes" / FIX)
     (project / "kernels/debian-6.1.yaml").write_text(fake_project.kernel_facts(tree))
     (project / "docs").mkdir()
@@ -75,7 +75,8 @@ def test_it_is_proven_and_in_the_catalogue(
     copy: Path, qemu: FakeQemu, harness_command: HarnessCommand, fake_program: Callable[[str, str], Path]
 ) -> None:
     fake_program("mmdebstrap", fake_project.MMDEBSTRAP)
-    qemu.play(GOOD, LEAKING)
+    # The first guest is the one that is saved for all others.
+    qemu.play(GOOD, GOOD, LEAKING)
     for words in recipes.commands(TITLE):
         run(words, copy, harness_command)
     (proof,) = json.loads((copy / "runs/latest/results.json").read_text())["proofs"]
@@ -87,8 +88,5 @@ def test_it_is_proven_and_in_the_catalogue(
 
 def test_its_facts_are_those_of_a_fix_that_the_project_has(copy: Path) -> None:
     mine, theirs = spec.load_fix(copy, NAME), spec.load_fix(CHECKOUT, "cache-cred-leak")
-    assert (mine.commit, mine.subject, mine.signature.titles) == (
-        theirs.commit,
-        theirs.subject,
-        theirs.signature.titles,
-    )
+    assert (mine.commit, mine.subject) == (theirs.commit, theirs.subject)
+    assert mine.signature.titles == theirs.signature.titles
