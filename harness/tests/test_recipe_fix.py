@@ -26,16 +26,19 @@ from harness.tests.processes import HarnessCommand
 CHECKOUT = Path(__file__).parents[2]
 TITLE = "A new fix"
 NAME = "my-fix"
-CACHE = "fs/cachefiles/cache.c"
-#: What makes the fake kernel's source like Linux's where the recipe reverts it.
-LIKE_LINUX = {
-    "struct cachefiles_cache;": "#define NULL ((void *)0)\nstruct cachefiles_cache { void *cache_cred; };",
-    "void put_cred(struct cachefiles_cache *cache);": "void put_cred(void *cred);",
-    "\tput_cred(cache);\n": "\tput_cred(cache->cache_cred);\n\tcache->cache_cred = NULL;\n",
+#: What the fake kernel's ``fs/cachefiles/daemon.c`` has in common with Linux's, where the recipe reverts something.
+LIKE_LINUX = """\
+struct cachefiles_cache { void *cache_cred; };
+void put_cred(void *cred);
+void cachefiles_daemon_unbind(struct cachefiles_cache *cache)
+{
+	put_cred(cache->cache_cred);
 }
+"""
 BINDING = (
+    Reply("/dev/disk/scratch"),
     Reply("echo bind >&3"),
-    Reply("^dmesg$", output="CacheFiles: Failed to register: -95\n" * 8),
+    Reply("^dmesg$", output="CacheFiles: File cache on vda unregistering\n" * 8),
 )
 GOOD = Boot(replies=BINDING)
 LEAKING = Boot(replies=BINDING, leaks=leak_report("cachefiles_add_cache"))
@@ -44,11 +47,8 @@ LEAKING = Boot(replies=BINDING, leaks=leak_report("cachefiles_add_cache"))
 @pytest.fixture
 def copy(project: Path, tree: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """The copy, in which the reader has written the recipe's files. It has no other fix."""
-    text = (tree / CACHE).read_text()
-    for before, after in LIKE_LINUX.items():
-        assert before in text
-        text = text.replace(before, after)
-    (tree / CACHE).write_text(text)
+    with (tree / "fs/cachefiles/daemon.c").open("a") as stream:
+        stream.write(LIKE_LINUX)
     shutil.rmtree(project / "testcases/fixes" / FIX)
     (project / "kernels/debian-6.1.yaml").write_text(fake_project.kernel_facts(tree))
     (project / "docs").mkdir()
