@@ -77,7 +77,7 @@ class Matter:
         wanted: what makes a commit bad.
         history: the commits from the old end to the new one.
         innocent: places of commits that change nothing that is built.
-        frames: for each commit a number; those with the same one share a kernel.
+        bases: for each commit the number of its base; commits with the same base share a kernel.
         describe: what people call a commit by.
     """
 
@@ -85,7 +85,7 @@ class Matter:
     wanted: Wanted
     history: History
     innocent: frozenset[int] = frozenset()
-    frames: tuple[int, ...] = ()
+    bases: tuple[int, ...] = ()
     describe: Callable[[str], Commit] = field(default=lambda name: Commit(name, "", "", ""))
 
     @functools.cached_property
@@ -223,8 +223,8 @@ class Bisection:
     def _cost(self, place: int) -> float:
         if place in self._search.runs:
             return 1.0
-        frames = self._matter.frames
-        if not frames or frames[place] in {frames[tried] for tried in self._search.runs}:
+        bases = self._matter.bases
+        if not bases or bases[place] in {bases[tried] for tried in self._search.runs}:
             return 1.0 + _MODULES_COST
         return 1.0 + _KERNEL_COST
 
@@ -250,16 +250,16 @@ def _step(commit: Commit, observations: Sequence[Observation]) -> Step:
     )
 
 
-def frames_of(history: History, frame_changes: Mapping[str, bool]) -> tuple[int, ...]:
-    """For each commit a number; those with the same one share a kernel.
+def bases_of(history: History, base_changes: Mapping[str, bool]) -> tuple[int, ...]:
+    """For each commit the number of its base; commits with the same base share a kernel.
 
     Args:
         history: the commits.
-        frame_changes: whether a commit changes what its kernel is built from; all but merges must be there.
+        base_changes: for each commit except merges, whether it changes the base.
     """
     numbers: list[int] = []
     for place, commit in enumerate(history.commits):
         parents = history.parents[place]
-        same = len(parents) == 1 and not frame_changes.get(commit, True)
+        same = len(parents) == 1 and not base_changes.get(commit, True)
         numbers.append(numbers[parents[0]] if same else place)
     return tuple(numbers)

@@ -7,11 +7,11 @@ import functools
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 
-from harness.bisect.bisection import Matter, frames_of
+from harness.bisect.bisection import Matter, bases_of
 from harness.bisect.history import History, from_rev_list
 from harness.bisect.records import Question, Wanted
 from harness.core.errors import UserError
-from harness.kbuild import base as frames
+from harness.kbuild import base as bases
 from harness.kbuild.git import Repository
 
 
@@ -50,12 +50,12 @@ def _not_in_order(asked: Question, named: Question, repository: Repository) -> U
             f"{repository.top} is a shallow clone without the commits between {asked.good} and {asked.bad}",
             f"git -C {repository.top} fetch --unshallow --tags",
         )
-    base = repository.merge_base(named.old, named.new)
+    common = repository.merge_base(named.old, named.new)
     old = asked.good if asked.appears else asked.bad
     new = asked.bad if asked.appears else asked.good
     return UserError(
         f"{new} does not contain {old}: the two are on different branches",
-        f"take {base[:12]}, from which both come, instead of {old}" if base else "they have no commit in common",
+        f"give {common[:12]}, which both contain, instead of {old}" if common else "they have no commit in common",
     )
 
 
@@ -72,11 +72,9 @@ def matter(question: Question, wanted: Wanted, repository: Repository, modules: 
     changed = repository.changed_files(question.old, question.new)
     # A patch of the user's may be what tells a commit from its parent.
     innocent = frozenset() if question.build_fixes else _innocent(history, changed)
-    changes = {
-        commit: any(frames.changes_frame(file, modules) for file in files) for commit, files in changed.items()
-    }
+    changes = {commit: any(bases.changes_base(file, modules) for file in files) for commit, files in changed.items()}
     describe = functools.cache(repository.describe)
-    return Matter(question, wanted, history, innocent, frames_of(history, changes), describe)
+    return Matter(question, wanted, history, innocent, bases_of(history, changes), describe)
 
 
 def _innocent(history: History, changed: Mapping[str, Sequence[str]]) -> frozenset[int]:
@@ -84,5 +82,5 @@ def _innocent(history: History, changed: Mapping[str, Sequence[str]]) -> frozens
     return frozenset(
         history.place[commit]
         for commit, files in changed.items()
-        if commit in history.place and all(map(frames.is_never_read, files))
+        if commit in history.place and all(map(bases.is_never_read, files))
     )

@@ -1,13 +1,16 @@
 # SPDX-License-Identifier: GPL-2.0-only
-"""YAML files -> records. An error names the file, the key and what was expected there."""
+"""YAML files -> records. An error names the file, the key and what is expected there."""
 
 from __future__ import annotations
 
+import contextlib
 import datetime
 import json
 import re
+from collections.abc import Mapping
 from pathlib import Path
-from typing import Annotated, Any, Literal, TypeVar
+from types import MappingProxyType
+from typing import Annotated, Any, ClassVar, Literal, TypeVar
 
 import pydantic
 import yaml
@@ -28,8 +31,12 @@ from harness.core.model import (
     Verdict,
 )
 
-#: Known noise of a checkout.
+#: The known noise of a project.
 SUPPRESSIONS = Path("testcases/suppressions.yaml")
+#: The one written in C is ten times as fast; PyYAML is sometimes built without it.
+_LOADER: type[yaml.SafeLoader] = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
+#: Files of fixes in earlier versions, and their names now.
+_FORMER_FILES = MappingProxyType({"unfix.cocci": "revert.cocci", "fix.cocci": "apply.cocci"})
 
 CommitId = Annotated[str, StringConstraints(pattern=r"^[0-9a-f]{12}$")]
 OptionName = Annotated[str, StringConstraints(pattern=r"^CONFIG_\w+$")]
@@ -39,6 +46,8 @@ PackageName = Annotated[str, StringConstraints(pattern=r"^[a-z0-9][a-z0-9.+-]+$"
 
 class _Schema(pydantic.BaseModel):
     model_config = ConfigDict(extra="forbid", strict=True, hide_input_in_errors=False)
+    #: Keys of earlier versions: what became of them, and what to do.
+    former_keys: ClassVar[Mapping[str, tuple[str, str]]] = {}
 
 
 class _SourceSchema(_Schema):
@@ -53,13 +62,14 @@ class _SourceSchema(_Schema):
 
 
 class _KernelSchema(_Schema):
+    former_keys = {"objects": ("has no use any more: the last build's number of steps is remembered", "delete it")}
     source: _SourceSchema
     fragments: list[str] = Field(min_length=1)
+    add_fragments: list[str] = Field(default=[], alias="add-fragments")
     modules: list[FolderName] = Field(min_length=1)
     moved: dict[str, str] = {}
     unsanitized: list[FolderName] = []
     companions: dict[FolderName, Annotated[list[FolderName], Field(min_length=1)]] = {}
-    objects: int = Field(default=0, ge=0)
 
 
 class _ImageSchema(_Schema):
@@ -104,6 +114,7 @@ class _FixOnKernelSchema(_Schema):
 
 
 class _FixSchema(_Schema):
+    former_keys = {"taken-out-with": ("is called reverted-with now", "rename it")}
     commit: CommitId = Field(description="First 12 digits of the upstream commit.")
     subject: str = Field(min_length=1, description="The commit's subject line.")
     fixes: CommitId | Literal[""] = Field(default="", description="The commit that brought the bug, 12 digits.")
@@ -151,21 +162,32 @@ _SchemaT = TypeVar("_SchemaT", bound=_Schema)
 
 def _read(file: Path) -> Any:
     try:
-        return yaml.safe_load(file.read_text(encoding="utf-8"))
+        return yaml.load(file.read_text(encoding="utf-8"), Loader=_LOADER)
     except OSError as error:
         raise UserError(f"{file}: cannot be read ({error.strerror})") from error
     except (yaml.YAMLError, UnicodeDecodeError, ValueError) as error:
-        raise UserError(f"{file}: is not valid YAML: {' '.join(str(error).split())}", "mend the file") from error
+        raise UserError(f"{file}: is not valid YAML: {' '.join(str(error).split())}", "correct the file") from error
 
 
 def _load(file: Path, schema: type[_SchemaT]) -> _SchemaT:
+    return _validated(file, _read_mapping(file), schema)
+
+
+def _read_mapping(file: Path) -> dict[str, Any]:
     data = _read(file)
     if not isinstance(data, dict):
-        raise UserError(f"{file}: expected keys and values, found {type(data).__name__}", "mend the file")
+        raise UserError(f"{file}: expected keys and values, found {type(data).__name__}", "correct the file")
+    return data
+
+
+def _validated(file: Path, data: dict[str, Any], schema: type[_SchemaT]) -> _SchemaT:
+    for key, (what_became_of_it, next_step) in schema.former_keys.items():
+        if key in data:
+            raise UserError(f"{file}: key {key!r} {what_became_of_it}", next_step)
     try:
         return schema.model_validate(data)
     except pydantic.ValidationError as error:
-        raise UserError(f"{file}: {_first_complaint(error)}", "mend the file") from error
+        raise UserError(f"{file}: {_first_complaint(error)}", "correct the file") from error
 
 
 def _first_complaint(error: pydantic.ValidationError) -> str:
@@ -185,13 +207,14 @@ def _named(folder: Path, name: str, suffix: str, what: str) -> Path:
 
 
 def load_kernel(project: Path, name: str) -> Kernel:
-    """Read ``kernels/<name>.yaml``.
+    """Read ``kernels/<name>.yaml``, and the files of the kernels that it extends.
 
     Raises:
-        UserError: it does not exist, is malformed, or names a fragment that does not exist.
+        UserError: a file does not exist, is malformed, or names a fragment or a kernel that does not exist.
     """
     folder = project / "kernels"
-    schema = _load(_named(folder, name, ".yaml", "kernel"), _KernelSchema)
+    file = _named(folder, name, ".yaml", "kernel")
+    schema = _validated(file, _kernel_values(file), _KernelSchema)
     fragments = tuple(_named(folder / "fragments", fragment, ".config", "fragment") for fragment in schema.fragments)
     source = schema.source
     chosen = (
@@ -207,8 +230,42 @@ def load_kernel(project: Path, name: str) -> Kernel:
         moved=schema.moved,
         unsanitized=tuple(schema.unsanitized),
         companions={name: tuple(folders) for name, folders in schema.companions.items()},
-        objects=schema.objects,
     )
+
+
+def kernel_keys() -> tuple[str, ...]:
+    """All keys that a kernel's file may have."""
+    return ("extends", *(field.alias or name for name, field in _KernelSchema.model_fields.items()))
+
+
+def _kernel_values(file: Path, extended_by: tuple[str, ...] = ()) -> dict[str, Any]:
+    """The keys and values of a kernel: its own, and those of the kernel that it extends for keys that it lacks.
+
+    The fragments of ``add-fragments`` stand at the end of ``fragments``.
+
+    Args:
+        file: ``kernels/<name>.yaml``.
+        extended_by: names of the kernels that extend this one, the outermost first.
+
+    Raises:
+        UserError: a file of the chain is malformed or does not exist, or a kernel extends itself.
+    """
+    own = _read_mapping(file)
+    chain = (*extended_by, file.stem)
+    if "extends" in own:
+        parent = own.pop("extends")
+        if not isinstance(parent, str):
+            raise UserError(f"{file}: key 'extends': expected a kernel's name, found {parent!r}", "correct the file")
+        if parent in chain:
+            circle = " -> ".join([*chain, parent])
+            raise UserError(f"{file}: key 'extends': {parent} would extend itself ({circle})", "correct the file")
+        try:
+            parents_file = _named(file.parent, parent, ".yaml", "kernel")
+        except UserError as error:
+            raise UserError(f"{file}: key 'extends': {error.message}", error.next_step) from error
+        own = {**_kernel_values(parents_file, chain), **own}
+    schema = _validated(file, own, _KernelSchema)
+    return {**own, "fragments": [*schema.fragments, *schema.add_fragments], "add-fragments": []}
 
 
 def load_image(project: Path, name: str) -> Image:
@@ -221,7 +278,7 @@ def load_image(project: Path, name: str) -> Image:
     schema = _load(_named(folder, name, ".yaml", "image"), _ImageSchema)
     overlay = folder / schema.overlay
     if not overlay.is_dir():
-        raise UserError(f"{folder / name}.yaml: key 'overlay': there is no folder {overlay}", "mend the file")
+        raise UserError(f"{folder / name}.yaml: key 'overlay': there is no folder {overlay}", "correct the file")
     return Image(name, tuple(schema.packages), overlay, schema.scratch_mib)
 
 
@@ -235,7 +292,11 @@ def load_fix(project: Path, name: str) -> Fix:
     file = folder / "fix.yaml"
     if not file.is_file():
         raise UserError(f"there is no fix named {name!r}", f"known: {', '.join(fix_names(project)) or 'none'}")
+    for former, now in _FORMER_FILES.items():
+        if (folder / former).exists():
+            raise UserError(f"{folder / former}: this file is called {now} now", "rename it")
     schema = _load(file, _FixSchema)
+    listed = {name: FixOnKernel(**dict(known)) for name, known in schema.kernels.items()}
     return Fix(
         name=name,
         folder=folder,
@@ -244,7 +305,7 @@ def load_fix(project: Path, name: str) -> Fix:
         fixes=schema.fixes,
         cve=schema.cve,
         subsystem=schema.subsystem,
-        kernels={name: FixOnKernel(**dict(known)) for name, known in schema.kernels.items()},
+        kernels=_with_extending_kernels(listed, project),
         files=tuple(schema.files),
         options=tuple(schema.options),
         reproduction=schema.reproduction,
@@ -258,10 +319,31 @@ def load_fix(project: Path, name: str) -> Fix:
     )
 
 
+def _with_extending_kernels(listed: Mapping[str, FixOnKernel], project: Path) -> dict[str, FixOnKernel]:
+    """What is known of a fix on the kernels that are listed, and on those that extend one with the same source."""
+    known = dict(listed)
+    for file in sorted((project / "kernels").glob("*.yaml")):
+        if file.stem not in known and (same := next(filter(listed.get, _kernels_with_same_source(file)), "")):
+            known[file.stem] = listed[same]
+    return known
+
+
+def _kernels_with_same_source(file: Path) -> tuple[str, ...]:
+    """The kernels that a kernel extends without a source of its own, the nearest first."""
+    found: list[str] = []
+    with contextlib.suppress(UserError):  # Told when the kernel is used.
+        while "extends" in (values := _read_mapping(file)) and "source" not in values:
+            file = file.with_name(f"{values['extends']}.yaml")
+            if file.stem in found:
+                break
+            found.append(file.stem)
+    return tuple(found)
+
+
 def fix_json_schema() -> str:
     """The JSON schema of ``fix.yaml``, for editors: ``testcases/fixes/fix.schema.json``."""
     schema = _FixSchema.model_json_schema(by_alias=True)
-    # A word alone is short for a mapping with nothing but the presence.
+    # A single word is short for a mapping that has only the presence.
     known = {"anyOf": [{"$ref": "#/$defs/Presence"}, {"$ref": "#/$defs/_FixOnKernelSchema"}]}
     schema["properties"]["kernels"]["additionalProperties"] = known
     return json.dumps(schema, indent=1) + "\n"
@@ -273,7 +355,7 @@ def fix_names(project: Path) -> tuple[str, ...]:
 
 
 def load_fixes(project: Path, names: tuple[str, ...]) -> tuple[Fix, ...]:
-    """The named fixes; all of the catalogue where no name is given.
+    """The named fixes, or all of the catalogue if none is named.
 
     Raises:
         UserError: a name is unknown, or a file is malformed.
@@ -282,7 +364,7 @@ def load_fixes(project: Path, names: tuple[str, ...]) -> tuple[Fix, ...]:
 
 
 def load_suppressions(file: Path) -> tuple[Suppression, ...]:
-    """Read ``testcases/suppressions.yaml``; none where there is no such file or nothing in it.
+    """Read ``testcases/suppressions.yaml``, which may be missing or empty.
 
     Raises:
         UserError: it is malformed; the message names the entry, counted from 1, and the key.
@@ -291,16 +373,16 @@ def load_suppressions(file: Path) -> tuple[Suppression, ...]:
         return ()
     entries = _read(file) or []
     if not isinstance(entries, list):
-        raise UserError(f"{file}: expected a list of entries, found {type(entries).__name__}", "mend the file")
+        raise UserError(f"{file}: expected a list of entries, found {type(entries).__name__}", "correct the file")
     return tuple(_suppression(file, number, entry) for number, entry in enumerate(entries, 1))
 
 
 def _suppression(file: Path, number: int, entry: object) -> Suppression:
     if not isinstance(entry, dict):
         found = type(entry).__name__
-        raise UserError(f"{file}: entry {number}: expected keys and values, found {found}", "mend the file")
+        raise UserError(f"{file}: entry {number}: expected keys and values, found {found}", "correct the file")
     try:
         schema = _SuppressionSchema.model_validate(entry)
     except pydantic.ValidationError as error:
-        raise UserError(f"{file}: entry {number}: {_first_complaint(error)}", "mend the file") from error
+        raise UserError(f"{file}: entry {number}: {_first_complaint(error)}", "correct the file") from error
     return Suppression(schema.title, schema.reason, schema.expires, schema.kernel)

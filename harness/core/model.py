@@ -234,7 +234,6 @@ class Kernel:
         moved: beginnings of paths that differ from those in Linux 6.1, which fixes name: old to new.
         unsanitized: folders and objects, relative to the source tree, that are compiled without KASAN's checks.
         companions: module folders that are built only when a test case asks for them, by the name it asks with.
-        objects: compile steps of one full build, for the progress display only.
         build_folder: name of a build folder that is used again and again by kernels that differ little, so that
             only what differs is compiled; empty where each kernel has one of its own.
     """
@@ -246,7 +245,6 @@ class Kernel:
     moved: Mapping[str, str] = field(default_factory=dict)
     unsanitized: tuple[str, ...] = ()
     companions: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
-    objects: int = 0
     build_folder: str = ""
 
     def path_of(self, name: str) -> str:
@@ -346,7 +344,7 @@ class Fix:
         widening: what makes the race window wide, empty where there is no race.
         path_counters: counters that the test case must have reported, each with the
             least value that shows that the path of the bug ran.
-        taken_out_with: other fixes without which the documented symptom cannot appear.
+        reverted_with: other fixes without which the documented symptom cannot appear.
         notes: what was found out by booting, and what was tried.
     """
 

@@ -38,7 +38,7 @@ class Finished:
     Attributes:
         argv: what was run.
         returncode: exit status; negative for a signal.
-        output: its last lines, standard output and error together.
+        output: its last lines: standard output, and standard error where that was not sent elsewhere.
         seconds: wall time.
     """
 
@@ -57,6 +57,7 @@ def spawn(
     argv: Sequence[str],
     *,
     output: IO[bytes] | int = subprocess.DEVNULL,
+    errors: IO[bytes] | int = subprocess.STDOUT,
     stdin: IO[bytes] | int = subprocess.DEVNULL,
     cwd: Path | None = None,
     env: Mapping[str, str] | None = None,
@@ -66,8 +67,9 @@ def spawn(
     """Start a process that does not outlive the thread that starts it.
 
     Args:
-        argv: program and arguments; the program is found as a shell finds it.
-        output: where standard output and error go.
+        argv: program and arguments; the program is looked up like the shell does.
+        output: where standard output goes.
+        errors: where standard error goes, by default with the output.
         stdin: standard input.
         cwd: working directory.
         env: environment variables besides the harness's own.
@@ -86,7 +88,7 @@ def spawn(
         [setpriv, "--pdeathsig", death_signal, "--", *guard, program, *argv[1:]],
         stdin=stdin,
         stdout=output,
-        stderr=subprocess.STDOUT,
+        stderr=errors,
         cwd=cwd,
         env=environment,
         start_new_session=True,
@@ -112,6 +114,7 @@ def run(
     *,
     deadline: Deadline,
     log: Path | None = None,
+    errors: IO[bytes] | None = None,
     on_line: Callable[[str], None] | None = None,
     cwd: Path | None = None,
     env: Mapping[str, str] | None = None,
@@ -120,8 +123,9 @@ def run(
 
     Args:
         argv: program and arguments.
-        deadline: when it is ended because it takes too long.
-        log: file to which its whole output is appended.
+        deadline: when it is ended for taking too long.
+        log: file the whole output is appended to.
+        errors: gets standard error, which by default goes with the output.
         on_line: called with each line of output, for progress.
         cwd: working directory.
         env: environment variables besides the harness's own.
@@ -134,7 +138,8 @@ def run(
     kept: deque[str] = deque(maxlen=_KEPT_LINES)
     with contextlib.ExitStack() as stack:
         sink = stack.enter_context(log.open("ab")) if log else None
-        process = spawn(argv, output=subprocess.PIPE, cwd=cwd, env=env, death_signal="TERM")
+        where = errors or subprocess.STDOUT
+        process = spawn(argv, output=subprocess.PIPE, errors=where, cwd=cwd, env=env, death_signal="TERM")
         stack.callback(end, process)
         overdue = threading.Event()
 

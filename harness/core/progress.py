@@ -33,41 +33,45 @@ console = Console(file=sys.__stderr__, highlight=False)
 
 
 class Activity:
-    """One activity under way.
+    """An activity in progress.
 
-    Args:
-        title: what is being done.
-        total: how many steps are expected, 0 where unknown.
-        bar: shows it; None to print plain lines.
+    Attributes:
+        done: how many of its steps are done.
     """
 
-    def __init__(self, title: str, total: int, bar: Progress | None) -> None:
+    def __init__(self, title: str, last_time: int, bar: Progress | None) -> None:
+        self.done = 0
         self._title = title
-        self._total = total
-        self._done = 0
+        self._last_time = last_time
         self._bar = bar
-        self._task = bar.add_task(title, total=total or None) if bar else None
+        self._task = bar.add_task(title, total=last_time or None) if bar else None
         self._started = self._said = time.monotonic()
 
-    def advance(self, steps: int = 1) -> None:
-        """So many more steps are done."""
-        self._done += steps
-        total = max(self._total, self._done) if self._total else 0
+    def advance(self) -> None:
+        """One more step is done."""
+        self.done += 1
         if self._bar is not None and self._task is not None:
-            self._bar.update(self._task, completed=self._done, total=total or None)
+            total = self._last_time if self.done <= self._last_time else None
+            self._bar.update(self._task, completed=self.done, total=total)
         elif time.monotonic() - self._said >= _PLAIN_INTERVAL:
             self._said = time.monotonic()
-            of_total = f" of about {total}" if total else ""
-            say(f"{self._title}: {self._done}{of_total} steps, {self._said - self._started:.0f} s")
+            say(f"{self._title}: {self._position()}, {self._said - self._started:.0f} s")
+
+    def _position(self) -> str:
+        if not self._last_time:
+            return f"step {self.done}, number of steps unknown"
+        if self.done > self._last_time:
+            return f"step {self.done}, {self._last_time} steps last time"
+        return f"step {self.done} of {self._last_time}"
 
 
 @contextmanager
-def activity(title: str, total: int = 0) -> Iterator[Activity]:
-    """Show an activity while the body runs, and how long it took when the body succeeds.
+def activity(title: str, last_time: int = 0) -> Iterator[Activity]:
+    """Show an activity while the body runs, and how long it took when it ends well.
 
     Args:
         title: what is being done, such as ``building kernel debian-6.1``.
-        total: how many steps are expected, 0 where unknown.
+        last_time: how many steps it had the last time, 0 where that is unknown.
     """
     started = time.monotonic()
     if console.is_terminal:
@@ -79,10 +83,10 @@ def activity(title: str, total: int = 0) -> Iterator[Activity]:
             TimeElapsedColumn(),
         )
         with Progress(*columns, console=console, transient=True) as bar:
-            yield Activity(title, total, bar)
+            yield Activity(title, last_time, bar)
     else:
         say(f"{title} ...")
-        yield Activity(title, total, None)
+        yield Activity(title, last_time, None)
     say(f"{title}: done in {time.monotonic() - started:.1f} s")
 
 

@@ -1,2 +1,2 @@
 # SPDX-License-Identifier: GPL-2.0-only
-"""Source trees, git objects, Kconfig, kernels, modules, reverts, guest images."""
+"""Packages, working trees, git objects, Kconfig, kernels, modules, reverts, guest images."""

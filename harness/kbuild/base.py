@@ -1,9 +1,9 @@
 # SPDX-License-Identifier: GPL-2.0-only
-"""The frame of a kernel source: everything that the kernel is built from, the modules under test apart.
+"""The base of a kernel source: everything that the kernel is built from, except the modules under test.
 
-Two sources with the same frame share one kernel, however they came to be on the disk: a frame is told
-by git's names for contents. What no build for x86 ever reads is left out, so that a commit which
-touches only documentation, or another architecture, changes no frame.
+Two sources with the same base share one kernel, however they came to be on the disk: a base is named
+after git's object names. Files that no build for x86 reads are left out, so that a commit which
+touches only documentation, or another architecture, does not change the base.
 """
 
 from __future__ import annotations
@@ -16,14 +16,14 @@ from pathlib import Path
 from harness.core.cache import content_key
 from harness.kbuild.git import Entry
 
-#: Says what a folder of a source has in it, by its path; the top folder's is empty.
+#: Lists a folder of a source, given its path; the path of the top folder is empty.
 Lister = Callable[[str], Sequence[Entry]]
 
-#: Changes whenever a frame is told otherwise.
-FRAME_RECIPE = "1"
+#: Changes whenever the same base gets another name.
+BASE_RECIPE = "1"
 _FOLDER = "40000"
 _LINK = "120000"
-#: Folders of which only a part is read.
+#: Folders of which a build reads only a part.
 _PARTLY_READ = ("Documentation", "arch", "tools")
 _NEVER_READ = frozenset(
     {
@@ -44,12 +44,12 @@ _NEVER_READ = frozenset(
 )
 
 
-def frame_of(entries: Lister, modules: Sequence[str]) -> str:
-    """The name of a source's frame.
+def base_of(entries: Lister, modules: Sequence[str]) -> str:
+    """The name of a source's base: 16 hexadecimal digits.
 
     Args:
-        entries: says what its folders have in them.
-        modules: folders of the modules under test. Their options count nevertheless: they are the kernel's.
+        entries: lists the source's folders.
+        modules: folders of the modules under test. Their Kconfig files belong to the base nevertheless.
     """
     return content_key(sorted(_lines(entries, "", frozenset(modules))))
 
@@ -70,7 +70,7 @@ def _line(entry: Entry, path: str) -> str:
 
 
 def is_never_read(path: str) -> bool:
-    """Whether no build ever reads a file or folder of a kernel source."""
+    """Whether no build for x86 reads a file or folder of a kernel source."""
     top, second = [*path.split("/", 2), ""][:2]
     if top == "Documentation":
         return path != "Documentation/Kconfig"
@@ -79,15 +79,15 @@ def is_never_read(path: str) -> bool:
     return top in _NEVER_READ or f"{top}/{second}" in _NEVER_READ
 
 
-def changes_frame(path: str, modules: Sequence[str]) -> bool:
-    """Whether an edit of a file makes another frame of a source."""
+def changes_base(path: str, modules: Sequence[str]) -> bool:
+    """Whether an edit of a file changes a source's base."""
     if any(path.startswith(f"{module}/") for module in modules):
         return path in {f"{module}/Kconfig" for module in modules}
     return not is_never_read(path)
 
 
 def folder_entries(top: Path) -> Lister:
-    """Says what the folders of a source on the disk have in them, as git would."""
+    """Lists the folders of a source on the disk as ``git ls-tree`` would."""
 
     def entries(folder: str) -> list[Entry]:
         return _listed(top / folder)
@@ -96,19 +96,19 @@ def folder_entries(top: Path) -> Lister:
 
 
 def _listed(folder: Path) -> list[Entry]:
-    """What a folder has in it, in git's order: as if the names of folders ended with a slash."""
+    """A folder's entries in git's order: as if the names of folders ended with a slash."""
     found = [_entry_of(path) for path in folder.iterdir() if not _is_empty(path)]
     return sorted(found, key=lambda entry: entry.file + "/" * (entry.mode == _FOLDER))
 
 
 def blob_name(content: bytes) -> str:
-    """Git's name for the contents of a file."""
+    """Git's object name for the contents of a file."""
     return _object_name(b"blob", content)
 
 
 def _entry_of(path: Path) -> Entry:
     if path.is_symlink():
-        # As it stands there: pathlib would tidy it up.
+        # The link's own text: pathlib would normalise it.
         return Entry(_LINK, blob_name(os.fsencode(os.readlink(path))), path.name)  # noqa: PTH115
     if path.is_dir():
         return Entry(_FOLDER, _tree_name(path), path.name)
@@ -122,7 +122,7 @@ def _tree_name(folder: Path) -> str:
 
 
 def _is_empty(path: Path) -> bool:
-    """Whether git would not see a folder: nothing but folders in it."""
+    """Whether a folder has no files, so that git would not see it."""
     return path.is_dir() and not path.is_symlink() and all(_is_empty(inner) for inner in path.iterdir())
 
 

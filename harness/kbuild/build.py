@@ -1,10 +1,9 @@
 # SPDX-License-Identifier: GPL-2.0-only
 """Building kernels: source + fragments -> a bootable image and a build folder for modules.
 
-Cached by the source's content, the configuration asked for, the folders without KASAN's checks and
-the compiler. The modules
-under test are not built here but in :mod:`harness.kbuild.modules`, the same way for the plain kernel
-and for every variant of it.
+Kernels are cached by the content of the source, the requested configuration, the folders without KASAN's
+checks, and the compiler. The modules under test are built in :mod:`harness.kbuild.modules`, in the same way
+for the plain kernel and for each variant of it.
 """
 
 from __future__ import annotations
@@ -21,6 +20,7 @@ from harness.core import host, proc
 from harness.core.cache import Cache, content_key
 from harness.core.deadline import Deadline
 from harness.core.errors import CompileError, HarnessError, LabError, UnsuitableTree
+from harness.core.files import write_atomically
 from harness.core.model import Kernel, SourceKind
 from harness.core.progress import activity
 from harness.kbuild import commits, kconfig, source
@@ -31,7 +31,7 @@ _BUILD_SECONDS = 3 * 3600.0
 _CONFIGURE_SECONDS = 300.0
 _COMPILE_STEP = re.compile(r"^  (CC|AS|LD|AR|HOSTCC)\b")
 _ERROR_LINE = re.compile(r"(: (fatal )?error: |^ERROR: |\*\*\* |undefined reference|Killed|error: )")
-#: What the build of external modules never looks at, and most of a build folder.
+#: Most of a build folder, which the build of external modules does not need.
 _NOT_FOR_MODULES = shutil.ignore_patterns(
     "*.o", "*.a", ".*.cmd", ".*.d", ".tmp_*", "vmlinux", "vmlinux.bin*", "bzImage"
 )
@@ -43,10 +43,10 @@ class BuiltKernel:
     """A kernel that can boot.
 
     Attributes:
-        kernel: what was asked for.
-        key: names the content it was made of.
+        kernel: the kernel.
+        key: names the content that it was built from.
         folder: its cache entry.
-        tree: the source tree it was made from.
+        tree: the source tree that it was built from.
     """
 
     kernel: Kernel
@@ -56,7 +56,7 @@ class BuiltKernel:
 
     @property
     def bzimage(self) -> Path:
-        """The image QEMU boots."""
+        """The image that QEMU boots."""
         return self.folder / "bzImage"
 
     @property
@@ -71,7 +71,7 @@ class BuiltKernel:
 
     @property
     def release(self) -> str:
-        """What ``uname -r`` will say."""
+        """What ``uname -r`` prints on it."""
         return (self.folder / "release").read_text().strip()
 
     def config(self) -> dict[str, str]:
@@ -95,19 +95,19 @@ def make_command(tree: Path, output: Path, *targets: str) -> list[str]:
         f"-j{host.processors()}",
         "CC=ccache gcc",
         "HOSTCC=ccache gcc",
-        # Debug information for modules only: file:line for frames, without the cost of a whole
-        # kernel with debug information.
+        # Debug information for modules only: it gives source lines to the frames that matter,
+        # without the cost of a whole kernel with debug information.
         "CFLAGS_MODULE=-g",
         *targets,
     ]
 
 
 def build_environment(cache: Cache) -> dict[str, str]:
-    """Environment of every compilation: ccache in the cache folder, and reproducible banners."""
+    """Environment of every compilation: ccache in the cache folder, and reproducible version strings."""
     return {
         "CCACHE_DIR": str(cache.folder / "ccache"),
-        # Dependencies from the compiler instead of a second run of the preprocessor: a cold
-        # build is otherwise a fifth slower than without ccache.
+        # Dependencies come from the compiler instead of a second run of the preprocessor. Otherwise
+        # a cold build takes a fifth longer than without ccache.
         "CCACHE_DEPEND": "1",
         "CCACHE_MAXSIZE": "5G",
         "KBUILD_BUILD_TIMESTAMP": "2026-01-01",
@@ -117,11 +117,11 @@ def build_environment(cache: Cache) -> dict[str, str]:
 
 
 def sanitizer_environment(unsanitized: Sequence[str]) -> dict[str, str]:
-    """Environment of a kernel build that keeps KASAN's checks out of some folders and objects.
+    """Environment of a kernel build that compiles some folders and objects without KASAN's checks.
 
     ``scripts/Makefile.lib`` leaves an object unchecked where ``KASAN_SANITIZE`` is ``n``, and make
     expands a variable of its environment anew for each object, whose name is ``$(obj)/$(basetarget).o``.
-    Makefiles that set the variable themselves keep the last word.
+    Makefiles that set the variable themselves take precedence.
 
     Args:
         unsanitized: folders, and objects (``*.o``), relative to the source tree.
@@ -145,7 +145,7 @@ def build_kernel(kernel: Kernel, cache: Cache) -> BuiltKernel:
     """Build a kernel, or take it from the cache.
 
     Raises:
-        UserError: an asked-for option did not survive, or the source is not to be had.
+        UserError: the kernel lacks a requested option, or its source is missing.
         LabError: the build failed; the message has the compiler's error.
     """
     tree = _resolve(kernel, cache)
@@ -163,10 +163,10 @@ def build_kernel(kernel: Kernel, cache: Cache) -> BuiltKernel:
 
 
 def cached_kernel(kernel: Kernel, cache: Cache) -> BuiltKernel | None:
-    """A kernel that the cache has; None where it would have to be built.
+    """A kernel from the cache; None where it would have to be built.
 
     Raises:
-        UserError: the source is not to be had.
+        UserError: the source is missing.
     """
     tree = _resolve(kernel, cache)
     key = _key(kernel, tree)
@@ -175,16 +175,16 @@ def cached_kernel(kernel: Kernel, cache: Cache) -> BuiltKernel | None:
 
 
 def _key(kernel: Kernel, tree: source.SourceTree) -> str:
-    """Names everything that a kernel is made of."""
+    """Names everything that a kernel is built from."""
     config = kconfig.render(requested_options(kernel))
     return content_key([_RECIPE, tree.fingerprint, config, " ".join(sorted(kernel.unsanitized)), compiler_identity()])
 
 
 def complete_config(kernel: Kernel, cache: Cache) -> dict[str, str]:
-    """What a kernel's fragments come to after ``make olddefconfig``: option to value; nothing is compiled.
+    """A kernel's configuration after ``make olddefconfig``, option to value; nothing is compiled.
 
     Raises:
-        UserError: an asked-for option did not survive, or the source is not to be had.
+        UserError: the kernel lacks a requested option, or its source is missing.
     """
     tree = _resolve(kernel, cache)
     cache.folder.mkdir(parents=True, exist_ok=True)
@@ -197,7 +197,7 @@ def complete_config(kernel: Kernel, cache: Cache) -> dict[str, str]:
 
 @contextlib.contextmanager
 def _output(kernel: Kernel, tree: source.SourceTree, folder: Path, cache: Cache) -> Iterator[Path]:
-    """The folder that a kernel is built in: its entry's own, or one that is used again."""
+    """The folder that a kernel is built in: that of its cache entry, or one that several kernels share."""
     used_again = tree.output
     if kernel.build_folder:
         used_again = cache.folder / "build-folders" / kernel.build_folder
@@ -215,7 +215,7 @@ def _resolve(kernel: Kernel, cache: Cache) -> source.SourceTree:
 
 
 def requested_options(kernel: Kernel) -> tuple[kconfig.OptionRequest, ...]:
-    """All options that the kernel's fragments ask for, in order."""
+    """All options that the kernel's fragments request, in order."""
     return tuple(
         request
         for fragment in kernel.fragments
@@ -247,13 +247,15 @@ def _configure(
     if unmet := kconfig.unmet(requests, kconfig.parse_config(config.read_text())):
         listing = "\n".join(f"  {entry}" for entry in unmet)
         raise UnsuitableTree(
-            f"{len(unmet)} option(s) asked for by kernel {kernel.name} did not survive olddefconfig:\n{listing}",
+            f"kernel {kernel.name} lacks {len(unmet)} requested option(s) after make olddefconfig:\n{listing}",
             "add what they depend on to the fragment, or start the group's comment with 'Wanted:'",
         )
 
 
 def _compile(kernel: Kernel, tree: Path, output: Path, folder: Path, cache: Cache) -> None:
-    with activity(f"building kernel {kernel.name}", kernel.objects) as shown:
+    # In a shared build folder make compiles only what differs from the last build there.
+    steps = cache.folder / "build-steps" / kernel.name if output.parent == folder else None
+    with activity(f"building kernel {kernel.name}", _steps_last_time(steps)) as shown:
         finished = proc.run(
             make_command(tree, output, "bzImage", "modules_prepare"),
             deadline=Deadline.after(_BUILD_SECONDS),
@@ -263,8 +265,11 @@ def _compile(kernel: Kernel, tree: Path, output: Path, folder: Path, cache: Cach
         )
         if finished.returncode != 0:
             raise compile_failure(f"building kernel {kernel.name}", finished, folder / "build.log", cache)
-    # Before 6.4 only `make modules` writes Module.symvers; without modules of its own the
-    # kernel's exports are all there is to it (scripts/Makefile.modpost).
+    if steps is not None:
+        steps.parent.mkdir(exist_ok=True)
+        write_atomically(steps, f"{shown.done}\n")
+    # Before 6.4 only `make modules` writes Module.symvers; as the kernel has no modules of its own,
+    # its exports are all that belongs there (scripts/Makefile.modpost).
     exports = output / "vmlinux.symvers"
     if exports.exists():
         shutil.copy2(exports, output / "Module.symvers")
@@ -277,19 +282,27 @@ def _compile(kernel: Kernel, tree: Path, output: Path, folder: Path, cache: Cach
     shutil.copy2(output / "arch/x86/boot/bzImage", folder / "bzImage")
 
 
+def _steps_last_time(file: Path | None) -> int:
+    """How many compile steps the last build of a kernel had, 0 where that is unknown."""
+    try:
+        return int(file.read_text()) if file is not None else 0
+    except (OSError, ValueError):
+        return 0
+
+
 def compile_failure(what: str, finished: proc.Finished, log: Path, cache: Cache) -> HarnessError:
     """The exception for a failed ``make``: the compiler's own error, not a wall of text.
 
     Args:
-        what: what was being done.
-        finished: how it ended.
-        log: the whole log; kept in the cache, since the entry that it lies in goes away.
-        cache: where to.
+        what: what was being built.
+        finished: how make ended.
+        log: the whole log, in a cache entry that is about to be removed.
+        cache: where the log is kept.
     """
     if "No space left on device" in finished.output:
         return LabError(
             f"{what} failed: no space left on device",
-            "free some space, or set HARNESS_CACHE to another disk",
+            "free some space, or set HARNESS_CACHE to a folder on another disk",
         )
     kept = cache.folder / "last-failed-build.log"
     shutil.copy2(log, kept)
@@ -297,11 +310,11 @@ def compile_failure(what: str, finished: proc.Finished, log: Path, cache: Cache)
 
 
 def error_excerpt(output: str, most: int = 20) -> str:
-    """The lines of a build's output that say what is wrong, with the source lines gcc shows.
+    """The lines of a build's output that say what is wrong, with the source lines that gcc shows.
 
     Args:
         output: standard output and error of ``make``.
-        most: lines to return at most.
+        most: the greatest number of lines to return.
     """
     lines = [line for line in output.splitlines() if line.strip()]
     chosen: list[str] = []

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-2.0-only
-"""Patches that some commits of a range need to be built at all."""
+"""Patches without which some commits of a range do not build."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from harness.core.errors import UnsuitableTree, UserError
+from harness.core.errors import UserError
 from harness.kbuild.git import Repository
 
 
@@ -26,13 +26,13 @@ class BuildFix:
 
 
 def anchored(word: str) -> str:
-    """A ``RANGE:PATCH`` word whose patch is named by its full path."""
+    """A ``RANGE:PATCH`` word with the absolute path of its patch."""
     range_, colon, file = word.rpartition(":")
     return f"{range_}{colon}{Path(file).absolute()}" if colon else word
 
 
 def parse(words: Sequence[str], repository: Repository) -> tuple[BuildFix, ...]:
-    """Read ``RANGE:PATCH`` words; RANGE is what ``git rev-list`` understands, such as ``v6.1..v6.2``.
+    """Read ``RANGE:PATCH`` words; RANGE is a range of commits as git writes it, such as ``v6.1..v6.2``.
 
     Raises:
         UserError: a range or a patch does not exist.
@@ -42,9 +42,9 @@ def parse(words: Sequence[str], repository: Repository) -> tuple[BuildFix, ...]:
         range_, colon, file = word.rpartition(":")
         patch = Path(file).absolute()
         if not colon or ".." not in range_:
-            raise UserError(f"--build-fix {word!r} is no RANGE:PATCH", "for instance v6.1..v6.2:fix-build.patch")
+            raise UserError(f"--build-fix {word!r} is not RANGE:PATCH", "for instance v6.1..v6.2:fix-build.patch")
         if not patch.is_file():
-            raise UserError(f"{patch}: there is no such patch", "name a file that 'git apply' can read")
+            raise UserError(f"{patch}: there is no such patch", "give a file that 'git apply' can read")
         old, _, new = range_.partition("..")
         names = repository.between(repository.commit(old), repository.commit(new.lstrip(".") or "HEAD"))
         fixes.append(BuildFix(frozenset(line.split()[0] for line in names), patch))
@@ -52,11 +52,11 @@ def parse(words: Sequence[str], repository: Repository) -> tuple[BuildFix, ...]:
 
 
 class BuildFixes:
-    """Gives the tree that is built for a commit.
+    """Which tree to build for a commit.
 
     Args:
         repository: the user's repository.
-        fixes: what is needed where.
+        fixes: the patches.
     """
 
     def __init__(self, repository: Repository, fixes: Sequence[BuildFix] = ()) -> None:
@@ -65,15 +65,10 @@ class BuildFixes:
 
     @functools.cache  # noqa: B019 (one object for each bisection)
     def tree_of(self, commit: str) -> str:
-        """The commit's own name, or that of a tree with the patches that it needs.
+        """The commit's own name; or the name of a tree, where it needs patches.
 
         Raises:
             UnsuitableTree: a patch does not apply to it.
         """
         patches = [fix.patch for fix in self._fixes if commit in fix.commits]
-        if not patches:
-            return commit
-        try:
-            return self._repository.patched(commit, patches)
-        except UserError as error:
-            raise UnsuitableTree(error.message, error.next_step) from error
+        return self._repository.patched(commit, patches) if patches else commit

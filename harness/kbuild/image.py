@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: GPL-2.0-only
 """Building guest images: distribution packages, the lab's files and programs, one ext4 file.
 
-The image is attached read-only and shared by all guests; each lays a writable layer in
+All guests share the image, which is attached read-only; each guest puts a writable layer in
 memory over it (``images/overlay/lab/init``).
 """
 
@@ -24,9 +24,9 @@ from harness.core.progress import activity
 _RECIPE = "1"
 _PACKAGE_SECONDS = 900.0
 _STEP_SECONDS = 300.0
-#: What the image is made of where the host is not Debian.
+#: The Debian release that images are made of where the host is not Debian.
 _FALLBACK_SUITE = "bookworm"
-#: Parts of packages that no guest needs.
+#: Files of packages that no guest needs.
 _LEFT_OUT = (
     "./usr/share/doc",
     "./usr/share/man",
@@ -59,7 +59,7 @@ class BuiltImage:
 
     @property
     def scratch(self) -> Path:
-        """The empty ext4 file that every guest gets a throw-away copy of."""
+        """An empty ext4 file; every guest gets a copy of its own."""
         return self.folder / "scratch.ext4"
 
 
@@ -72,7 +72,7 @@ def build_image(image: Image, programs: Path, cache: Cache) -> BuiltImage:
         cache: where it is kept.
 
     Raises:
-        LabError: packages are not to be had, a program does not compile, the disk is full.
+        LabError: packages cannot be downloaded, a program does not compile, or the disk is full.
     """
     packages = _package_archive(image, cache)
     parts = [_RECIPE, file_digest(packages), folder_digest(image.overlay), folder_digest(programs)]
@@ -85,7 +85,7 @@ def build_image(image: Image, programs: Path, cache: Cache) -> BuiltImage:
             _compile_programs(programs, tree / "usr/bin")
             script = folder / "assemble.sh"
             script.write_text(_assembly_script(packages, image, tree, folder))
-            # Files of the image belong to root, whoever builds it.
+            # Files of the image belong to root, no matter who builds it.
             as_root = [] if os.geteuid() == 0 else ["fakeroot", "--"]
             proc.check(
                 proc.run([*as_root, "sh", "-eu", str(script)], deadline=Deadline.after(_STEP_SECONDS)),
@@ -107,7 +107,7 @@ def _package_archive(image: Image, cache: Cache) -> Path:
                 [
                     "mmdebstrap",
                     "--variant=extract",
-                    # Nothing is run in the image, so user namespaces are not needed; some hosts have none.
+                    # No program of the image runs, so user namespaces, which some hosts lack, are not needed.
                     *([] if os.geteuid() == 0 else ["--mode=chrootless"]),
                     f"--include={','.join(image.packages)}",
                     suite,
@@ -120,7 +120,7 @@ def _package_archive(image: Image, cache: Cache) -> Path:
             if finished.returncode != 0:
                 complaints = [line for line in finished.output.splitlines() if line.startswith("E:")]
                 raise LabError(
-                    f"the packages of image {image.name} are not to be had: {'; '.join(complaints[-3:])}",
+                    f"the packages of image {image.name} cannot be downloaded: {'; '.join(complaints[-3:])}",
                     "check the package names in images/ and the host's package sources (apt-get update)",
                 )
 
@@ -128,7 +128,7 @@ def _package_archive(image: Image, cache: Cache) -> Path:
 
 
 def _distribution() -> tuple[str, list[str]]:
-    """The suite to take packages from, and the host's own lists of mirrors where it is Debian."""
+    """The Debian release to take packages from, and the host's own package sources if it runs Debian."""
     release = platform.freedesktop_os_release()
     if release.get("ID") != "debian":
         return _FALLBACK_SUITE, []
@@ -159,7 +159,7 @@ def _compile_programs(sources: Path, target: Path) -> None:
 
 
 def _assembly_script(packages: Path, image: Image, tree: Path, folder: Path) -> str:
-    """The shell commands that turn packages, overlay and programs into ext4 files."""
+    """The shell program that makes ext4 files of packages, overlay and programs."""
     excludes = " ".join(f"--exclude='{pattern}'" for pattern in _LEFT_OUT)
     mount_points = " ".join(f"'{tree}/{name}'" for name in _MOUNT_POINTS)
     folders = " ".join(_PROGRAM_FOLDERS)

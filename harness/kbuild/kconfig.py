@@ -1,9 +1,9 @@
 # SPDX-License-Identifier: GPL-2.0-only
-"""Kconfig fragments: reading, merging, and what became of every asked-for option. Pure.
+"""Kconfig fragments: reading, merging, and checking what became of each requested option. Pure.
 
 A fragment is a plain Kconfig fragment, usable with the kernel's own ``merge_config.sh``.
-Options stand in groups separated by empty lines; the comment directly above a group is
-its reason. A group whose comment starts with ``Wanted:`` may fail to survive.
+Options are in groups separated by empty lines; the comment directly above a group is
+its reason. The kernel may lack the options of a group whose comment starts with ``Wanted:``.
 """
 
 from __future__ import annotations
@@ -20,15 +20,15 @@ _UNSET = re.compile(r"^# (CONFIG_\w+) is not set$")
 
 @dataclass(frozen=True)
 class OptionRequest:
-    """One option that a fragment asks for.
+    """One option that a fragment requests.
 
     Attributes:
         option: with its ``CONFIG_`` prefix.
         value: ``y``, ``m``, a number or a quoted string; ``n`` for "is not set".
-        fragment: name of the fragment that asks.
+        fragment: name of the fragment.
         line: line number in it, counted from 1.
         reason: the comment above the option's group.
-        wanted: True where the kernel may do without it.
+        wanted: True where the kernel may lack it.
     """
 
     option: str
@@ -41,7 +41,7 @@ class OptionRequest:
 
 @dataclass(frozen=True)
 class UnmetRequest:
-    """An asked-for option that has another value after ``make olddefconfig``."""
+    """A requested option that has another value after ``make olddefconfig``."""
 
     request: OptionRequest
     actual: str
@@ -49,7 +49,7 @@ class UnmetRequest:
     def __str__(self) -> str:
         request = self.request
         return (
-            f"{request.option}={request.value} (asked for in {request.fragment}, line {request.line}) "
+            f"{request.option}={request.value} (requested in {request.fragment}, line {request.line}) "
             f"became {'unset' if self.actual == 'n' else self.actual}"
         )
 
@@ -59,10 +59,10 @@ def parse_fragment(text: str, name: str) -> tuple[OptionRequest, ...]:
 
     Args:
         text: the fragment's contents.
-        name: what to call it in messages.
+        name: its name in messages.
 
     Raises:
-        UserError: a line is neither an option, a comment nor empty.
+        UserError: a line is not an option, a comment or empty.
     """
     requests: list[OptionRequest] = []
     comment: list[str] = []
@@ -101,7 +101,7 @@ def parse_config(text: str) -> Mapping[str, str]:
 
 
 def render(requests: Iterable[OptionRequest]) -> str:
-    """The fragment text that asks for these options, later ones overriding earlier ones."""
+    """A fragment that requests these options; of several requests for one option the last counts."""
     final = {request.option: request.value for request in requests}
     return "".join(
         f"# {option} is not set\n" if value == "n" else f"{option}={value}\n" for option, value in final.items()
@@ -109,9 +109,9 @@ def render(requests: Iterable[OptionRequest]) -> str:
 
 
 def unmet(requests: Iterable[OptionRequest], config: Mapping[str, str]) -> tuple[UnmetRequest, ...]:
-    """The asked-for options that did not survive, wanted ones left out.
+    """The requests that a configuration does not meet, except those that are only wanted.
 
-    Where two fragments ask for the same option the later one counts. An option that is
+    Of several requests for one option the last counts. An option that is
     absent from ``config`` counts as not set.
     """
     final = {request.option: request for request in requests}

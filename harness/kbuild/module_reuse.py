@@ -1,8 +1,8 @@
 # SPDX-License-Identifier: GPL-2.0-only
-"""Modules of one commit for the next: what has the same sources is not compiled again.
+"""Taking over modules of one commit for the next: a module with the same sources is not compiled again.
 
-Modules share no private headers, and what they see of the kernel is the same for all that were built
-for it. So a module is made anew only where its own folder differs.
+Modules share no private headers, and all modules for one kernel see the same kernel. So a module has to be
+compiled only if its own folder differs.
 """
 
 from __future__ import annotations
@@ -20,51 +20,51 @@ _EXPORTS = "Module.symvers"
 
 
 @dataclass(frozen=True)
-class Base:
+class EarlierModules:
     """Modules that were built before.
 
     Attributes:
         folder: their cache entry.
-        contents: folder of each module to what its sources are named by.
+        contents: for each module's folder, the digest of its sources.
     """
 
     folder: Path
     contents: Mapping[str, str]
 
 
-def nearest(kernel: str, contents: Mapping[str, str], cache: Cache) -> Base | None:
-    """The modules for a kernel of which the most can be taken over; None where none can.
+def most_similar(kernel: str, contents: Mapping[str, str], cache: Cache) -> EarlierModules | None:
+    """The modules from which most can be taken over; None where nothing can.
 
     Args:
-        kernel: the kernel's key.
-        contents: folder of each module to what its sources are named by.
+        kernel: names the kernel and how its modules are built, as given to :func:`remember`.
+        contents: for each module's folder, the digest of its sources.
         cache: where modules are kept.
     """
     found: dict[Path, dict[str, str]] = {}
     for file in cache.folder.glob(f"modules/*/{_RECORD}"):
-        # An entry may go away, or be of another version, while this looks.
+        # Another process may remove an entry meanwhile, and another version of the harness may have written it.
         with contextlib.suppress(OSError, ValueError, KeyError):
             record = json.loads(file.read_text())
             if record["kernel"] == kernel and record["contents"].keys() == contents.keys():
                 found[file.parent] = record["contents"]
 
-    def alike(folder: Path) -> int:
+    def same(folder: Path) -> int:
         return sum(found[folder][name] == contents[name] for name in contents)
 
-    best = max(sorted(found), key=alike, default=None)
-    return Base(best, found[best]) if best is not None and alike(best) else None
+    best = max(sorted(found), key=same, default=None)
+    return EarlierModules(best, found[best]) if best is not None and same(best) else None
 
 
 def remember(
     folder: Path, kernel: str, contents: Mapping[str, str], symbols: Path | None, compiled: Collection[str]
 ) -> None:
-    """Make a new entry one that others can be based on.
+    """Make a new entry one from which later ones can take over modules.
 
     Args:
-        folder: the entry; its ``Module.symvers`` has what the compiled modules export.
-        kernel: the kernel's key.
-        contents: folder of each module to what its sources are named by.
-        symbols: what the modules export that the entry is based on; None where all were compiled.
+        folder: the entry; its ``Module.symvers`` lists what the compiled modules export.
+        kernel: names the kernel and how its modules are built.
+        contents: for each module's folder, the digest of its sources.
+        symbols: ``Module.symvers`` of the entry from which modules were taken over; None where all were compiled.
         compiled: folders of the modules that were compiled.
     """
     if symbols is not None:
@@ -75,6 +75,6 @@ def remember(
 
 
 def _is_of(line: str, folders: Collection[str]) -> bool:
-    """Whether a line of ``Module.symvers`` is of a module in one of some folders."""
+    """Whether a line of ``Module.symvers`` belongs to a module in one of some folders."""
     fields = line.split("\t")
     return len(fields) > 2 and any(f"/{folder}/" in fields[2] for folder in folders)

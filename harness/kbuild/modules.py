@@ -2,8 +2,8 @@
 """Building modules against a built kernel: those under test, their companions, and the lab's own.
 
 The modules under test are compiled from copies of their folders, as one external build
-(``make M=``): about a second for a folder, where relinking the kernel takes a minute. The plain
-kernel and its variants take the same road, so that they differ by the revert and nothing else.
+(``make M=``): about a second for a folder, where relinking the kernel takes a minute. The modules of
+the plain kernel and of its variants are built in the same way, so that they differ by the revert only.
 Companions are modules that use those under test, such as network filesystems.
 """
 
@@ -29,9 +29,9 @@ from harness.kbuild.build import BuiltKernel, build_environment, compile_failure
 _RECIPE = "5"
 _MODULE_SECONDS = 900.0
 _PACK_SECONDS = 60.0
-#: Companions are compiled without KASAN's checks and without debug information, in half the time: it is the
-#: modules under test that the lab looks into, and their objects are poisoned and checked as ever.
-#: RPC's cryptography, which Linux 6.12 switches on by itself, needs a module of lib/ and is used by nobody here.
+#: Companions are compiled without KASAN's checks and without debug information, in half the time: the lab tests the
+#: modules under test, whose objects are still poisoned and checked. RPC's cryptography, which Linux 6.12 enables by
+#: default, needs a module of lib/, and no test case uses it.
 _COMPANION_VARIABLES = ("KASAN_SANITIZE=n", "CFLAGS_MODULE=", "CONFIG_SUNRPC_GSS=n")
 
 
@@ -72,16 +72,16 @@ class Variation:
 
     @property
     def fixes(self) -> tuple[Fix, ...]:
-        """All fixes that are concerned, in the order in which they are applied."""
+        """All fixes that are applied or reverted, in this order."""
         return (*self.applied, *self.reverted)
 
     @property
     def semantic_patches(self) -> tuple[Path, ...]:
-        """What is applied."""
+        """The semantic patches that make the variation, in order."""
         return (*(fix.apply_patch for fix in self.applied), *(fix.revert_patch for fix in self.reverted))
 
     def apply(self, kernel: Kernel, tree: Path) -> str:
-        """Change a copy of the sources; returns the difference."""
+        """Change a copy of the sources; returns what changed, as a unified diff."""
         applied = [semantic_patch.apply(fix, kernel, tree) for fix in self.applied]
         return "".join([*applied, *(semantic_patch.revert(fix, kernel, tree) for fix in self.reverted)])
 
@@ -94,7 +94,7 @@ PLAIN = Variation()
 
 
 def build_modules_under_test(built: BuiltKernel, variation: Variation, cache: Cache) -> ModuleSet:
-    """The kernel's modules under test, with some fixes reverted, others applied.
+    """The kernel's modules under test, with some fixes reverted and others applied.
 
     Args:
         built: the kernel they are for.
@@ -102,7 +102,7 @@ def build_modules_under_test(built: BuiltKernel, variation: Variation, cache: Ca
         cache: where they are kept.
 
     Raises:
-        UserError: a revert does not apply, or reaches beyond the modules.
+        UserError: a semantic patch does not apply, or changes a file outside the modules.
         LabError: they do not compile.
     """
     folders = built.kernel.modules
@@ -110,13 +110,15 @@ def build_modules_under_test(built: BuiltKernel, variation: Variation, cache: Ca
     semantic_patches = [file.read_bytes() if file.is_file() else b"" for file in variation.semantic_patches]
     names = [str(variation), *(name for fix in variation.fixes for name in fix.files)]
     key = content_key([_RECIPE, built.key, *folders, *sources, *names, *semantic_patches])
+    # Modules that another recipe made are not taken over.
+    kernel = content_key([_RECIPE, built.key])
 
     def make(folder: Path) -> None:
         if variation == PLAIN:
             contents = dict(zip(folders, sources, strict=True))
-            base = module_reuse.nearest(built.key, contents, cache) if built.tree.modules else None
-            touched = tuple(name for name in folders if not base or base.contents[name] != contents[name])
-            before = base.folder if base else None
+            earlier = module_reuse.most_similar(kernel, contents, cache) if built.tree.modules else None
+            touched = tuple(name for name in folders if not earlier or earlier.contents[name] != contents[name])
+            before = earlier.folder if earlier else None
         else:
             touched = _touched_folders(built.kernel, variation.fixes)
             before = build_modules_under_test(built, PLAIN, cache).folder
@@ -125,7 +127,7 @@ def build_modules_under_test(built: BuiltKernel, variation: Variation, cache: Ca
         symbols = before / "Module.symvers" if before else None
         _compile_copies(built, touched, variation, symbols, folder, cache)
         if variation == PLAIN:
-            module_reuse.remember(folder, built.key, contents, symbols, touched)
+            module_reuse.remember(folder, kernel, contents, symbols, touched)
         _pack_for_guest(folder, built.release)
 
     folder = cache.entry(f"modules/{key}", make)
@@ -140,10 +142,10 @@ def _compile_copies(
     target: Path,
     cache: Cache,
 ) -> None:
-    """Compile copies of module folders, changed, and put the modules into ``target``.
+    """Compile copies of module folders with a variation applied, and put the modules into ``target``.
 
-    All variants of a kernel are compiled in the same working folder: the same paths make the
-    compiler cache hit for every file that a revert leaves alone.
+    All variants of a kernel are compiled in the same working folder: as the paths are the same, the
+    compiler cache has every file that a revert does not change.
     """
     with _copies(built, folders, cache) as work:
         diff = variation.apply(built.kernel, work)
@@ -157,7 +159,7 @@ def _compile_copies(
 
 @contextlib.contextmanager
 def _copies(built: BuiltKernel, folders: Sequence[str], cache: Cache) -> Iterator[Path]:
-    """Copies of a kernel's module folders, ready to be made, for the time of a ``with`` block."""
+    """A folder with copies of a kernel's module folders, ready for make, for the time of a ``with`` block."""
     work = cache.folder / "work" / built.key
     with cache.lock(f"work/{built.key}"), contextlib.ExitStack() as stack:
         stack.callback(shutil.rmtree, work, ignore_errors=True)
@@ -169,7 +171,7 @@ def _copies(built: BuiltKernel, folders: Sequence[str], cache: Cache) -> Iterato
 
 
 def build_companions(built: BuiltKernel, name: str, cache: Cache) -> ModuleSet:
-    """Modules that use those under test, and fit all their variants.
+    """Modules that use those under test; they work with all variants of those.
 
     Args:
         built: the kernel they are for.
@@ -177,7 +179,7 @@ def build_companions(built: BuiltKernel, name: str, cache: Cache) -> ModuleSet:
         cache: where they are kept.
 
     Raises:
-        UserError: the kernel has none of that name.
+        UserError: the kernel has no companions of that name.
         LabError: they do not compile.
     """
     folders = built.kernel.companions.get(name)
@@ -197,7 +199,7 @@ def build_companions(built: BuiltKernel, name: str, cache: Cache) -> ModuleSet:
                 _run_make(built, work, symbols, folder / "build.log", cache, *_COMPANION_VARIABLES)
             for module in work.rglob("*.ko"):
                 shutil.copy2(module, folder / module.name)
-        # modprobe's index is of both sets, so the guest makes it.
+        # The guest makes modprobe's index, because it covers both sets of modules.
         _pack_for_guest(folder, built.release, subfolder=name)
 
     folder = cache.entry(f"companions/{key}", make)
@@ -230,12 +232,13 @@ def build_lab_modules(built: BuiltKernel, sources: Path, cache: Cache) -> Module
 
 
 def _pack_for_guest(folder: Path, release: str, subfolder: str = "") -> None:
-    """Make ``guest.tar`` of the modules in ``folder``: stripped, since a guest needs no debug information.
+    """Make ``guest.tar`` of the modules in ``folder``, stripped, because a guest needs no debug information.
 
     Args:
         folder: has the modules.
-        release: the kernel's.
-        subfolder: where they are in the guest, without an index; empty for the modules under test, with theirs.
+        release: the kernel's release.
+        subfolder: where they are installed below ``lib/modules/RELEASE`` in the guest, without an index; empty for
+            the modules under test, which come with their index.
     """
     with tempfile.TemporaryDirectory(dir=folder) as scratch:
         target = Path(scratch) / "lib/modules" / release / subfolder
@@ -251,16 +254,16 @@ def _pack_for_guest(folder: Path, release: str, subfolder: str = "") -> None:
 
 
 def _touched_folders(kernel: Kernel, fixes: Sequence[Fix]) -> tuple[str, ...]:
-    """The module folders that hold the files of some fixes, in the order of their dependencies."""
+    """The module folders that contain the files of some fixes, in the order of their dependencies."""
     touched = set()
     for fix in fixes:
         for name in map(kernel.path_of, fix.files):
             folder = next((folder for folder in kernel.modules if name.startswith(f"{folder}/")), None)
             if folder is None:
                 raise UserError(
-                    f"{fix.folder / 'fix.yaml'}: key 'files': {name} is in none of the modules under test "
+                    f"{fix.folder / 'fix.yaml'}: key 'files': {name} is not in any module under test "
                     f"({', '.join(kernel.modules)})",
-                    "add its folder to the kernel's 'modules'",
+                    f"add its folder to 'modules' in kernels/{kernel.name}.yaml",
                 )
             touched.add(folder)
     return tuple(folder for folder in kernel.modules if folder in touched)

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-2.0-only
-"""Reverting fixes in a copy of some source files, or applying them, with Coccinelle's ``spatch``."""
+"""Reverting and applying fixes in copies of source files, with Coccinelle's ``spatch``."""
 
 from __future__ import annotations
 
@@ -33,21 +33,21 @@ def revert(fix: Fix, kernel: Kernel, tree: Path) -> str:
     Args:
         fix: what to revert.
         kernel: whose sources these are.
-        tree: folder with copies of ``fix.files`` at the kernel's places for them.
+        tree: folder with copies of ``fix.files``, at the paths that they have in this kernel.
 
     Returns:
         What changed, as a unified diff.
 
     Raises:
-        UserError: the semantic patch is not valid, a file is missing, or one stays as it was.
+        UserError: the semantic patch is not valid, a file is missing, or a file does not change.
     """
-    hint = f"the tree does not have the fix {fix.commit}, or the semantic patch needs mending"
+    hint = f"if the tree has the fix {fix.commit}, correct the semantic patch; if not, say so in fix.yaml"
     return _change(fix, fix.revert_patch, kernel, tree, hint)
 
 
 def apply(fix: Fix, kernel: Kernel, tree: Path) -> str:
     """Apply a fix to the files it names; like :func:`revert`, with the fix's ``apply.cocci``."""
-    hint = f"the tree has the fix {fix.commit} already, or the semantic patch needs mending"
+    hint = f"if the tree lacks the fix {fix.commit}, correct the semantic patch; if not, say so in fix.yaml"
     return _change(fix, fix.apply_patch, kernel, tree, hint)
 
 
@@ -57,8 +57,8 @@ def _change(fix: Fix, semantic_patch: Path, kernel: Kernel, tree: Path, hint: st
         file = tree / name
         if not file.is_file():
             raise UserError(
-                f"{fix.folder / 'fix.yaml'}: key 'files': this kernel has no {name}",
-                f"say in fix.yaml that {fix.name} does not apply to it",
+                f"{fix.folder / 'fix.yaml'}: key 'files': the kernel {kernel.name} has no {name}",
+                f"say in fix.yaml that {fix.name} is not applicable to it",
             )
         before = file.read_text(encoding="utf-8", errors="surrogateescape")
         _apply(semantic_patch, file)
@@ -75,9 +75,9 @@ def _apply(semantic_patch: Path, file: Path) -> None:
     if not semantic_patch.is_file():
         raise UserError(f"{semantic_patch}: does not exist", "write the semantic patch")
     if not semantic_patch.read_text(encoding="utf-8", errors="replace").strip():
-        raise UserError(f"{semantic_patch}: is empty, so it changes nothing", "write the semantic patch")
+        raise UserError(f"{semantic_patch}: is empty", "write the semantic patch")
     finished = proc.run(spatch_command(semantic_patch, file), deadline=Deadline.after(_SPATCH_SECONDS))
     if finished.returncode != 0:
         lines = [line.strip() for line in finished.output.splitlines() if line.strip()]
         reason = "; ".join(lines[:4]) or f"spatch ended with {finished.returncode}"
-        raise UserError(f"{semantic_patch}: cannot be applied to {file.name}: {reason}", "mend the semantic patch")
+        raise UserError(f"{semantic_patch}: cannot be applied to {file.name}: {reason}", "correct the semantic patch")

@@ -19,9 +19,9 @@ from harness.core.progress import activity, say
 #: Where Debian's linux-source packages put their archive.
 _PACKAGED_SOURCES = Path("/usr/src")
 _DIGEST = re.compile(r"[0-9a-f]{16}")
-#: Changes whenever the frame of the same tree is named otherwise.
-_FRAME_RECIPE = "names, sizes, times, of what x86 is built of"
-#: Folders of which nothing goes into a kernel for x86: a third of all files.
+#: Changes whenever :func:`_listing_key` gives the same tree another key.
+_LISTING_RECIPE = "names, sizes, times, of what x86 is built of"
+#: Folders that no kernel for x86 is built from: a third of all files.
 _NEVER_BUILT = re.compile(r"Documentation/[^/]+|arch/(?!x86$)[^/]+")
 _UNPACK_SECONDS = 900.0
 _DOWNLOAD_SECONDS = 1800.0
@@ -33,12 +33,11 @@ class SourceTree:
 
     Attributes:
         path: the tree.
-        fingerprint: changes whenever a file of the tree does, those apart that the caller
-            looks after itself.
+        fingerprint: changes whenever a file of the tree does, except in folders that the caller
+            checks itself.
         owned: True where the lab unpacked it, False for somebody's working tree.
-        modules: the folder below which modules lie whose sources are apart, None where that is ``path``.
-        output: a build folder that is used again for each kernel made from this tree, None where
-            each has one of its own.
+        modules: the folder with the sources of modules, None where that is ``path``.
+        output: a build folder that all kernels built from this tree share, None where each has its own.
     """
 
     path: Path
@@ -48,7 +47,7 @@ class SourceTree:
     output: Path | None = None
 
     def module_folder(self, name: str) -> Path:
-        """Where the sources of a module are: they may lie apart from the rest."""
+        """The folder with the sources of a module, which may lie apart from the rest of the tree."""
         apart = self.modules / name if self.modules else None
         return apart if apart and apart.is_dir() else self.path / name
 
@@ -65,17 +64,17 @@ def resolve(source: KernelSource, cache: Cache, apart_from: tuple[str, ...] = ()
             of a working tree: modules, which are built apart from the kernel.
 
     Raises:
-        UserError: the package is not to be had, or the tree is not a kernel source.
+        UserError: the package cannot be downloaded, or the tree is not a kernel source.
         LabError: it cannot be unpacked.
     """
     if source.kind is not SourceKind.TREE:
         return _packaged_tree(source.where, cache)
     path = _checked(Path(source.where).expanduser().absolute())
-    frame = _frame(path, apart_from)
+    listing = _listing_key(path, apart_from)
     packaged = unpacked(source.package, cache) if source.package else None
-    if packaged and frame == _packaged_frame(packaged, apart_from, cache):
+    if packaged and listing == _listing_key_of_package(packaged, apart_from, cache):
         return SourceTree(packaged.path, packaged.fingerprint, owned=True, modules=path)
-    return SourceTree(path, content_key([str(path), frame]), owned=False)
+    return SourceTree(path, content_key([str(path), listing]), owned=False)
 
 
 def _checked(path: Path) -> Path:
@@ -89,13 +88,20 @@ def _checked(path: Path) -> Path:
     return path
 
 
-def _frame(path: Path, apart_from: tuple[str, ...]) -> str:
-    """Names, sizes and modification times of all files that may matter but some: enough to see an edit, and fast."""
+def _listing_key(path: Path, apart_from: tuple[str, ...]) -> str:
+    """A key of the names, sizes and modification times of a tree's files.
+
+    It notices every edit and takes a fraction of the time that reading the files takes.
+
+    Args:
+        path: the tree.
+        apart_from: folders that do not count. Folders that no kernel for x86 is built from do not count either.
+    """
     skipped = {".git", DIGESTS, *apart_from}
     lines: list[str] = []
 
     def walk(folder: str) -> None:
-        # 80,000 files: what pathlib and os.walk() make of each of them takes longer than asking the kernel.
+        # There are 80,000 files: pathlib and os.walk() spend more time on each than the system call takes.
         with os.scandir(path / folder) as entries:
             for entry in sorted(entries, key=lambda one: one.name):
                 name = f"{folder}{entry.name}"
@@ -112,14 +118,14 @@ def _frame(path: Path, apart_from: tuple[str, ...]) -> str:
     return content_key(["\n".join(lines)])
 
 
-def _packaged_frame(packaged: SourceTree, apart_from: tuple[str, ...], cache: Cache) -> str:
-    """That of an unpacked package, which nobody edits, looked at once."""
+def _listing_key_of_package(packaged: SourceTree, apart_from: tuple[str, ...], cache: Cache) -> str:
+    """The listing key of an unpacked package; computed once, because nobody edits it."""
 
     def write(folder: Path) -> None:
-        (folder / "frame").write_text(_frame(packaged.path, apart_from))
+        (folder / "listing").write_text(_listing_key(packaged.path, apart_from))
 
-    key = content_key([_FRAME_RECIPE, packaged.fingerprint, *apart_from])
-    return (cache.entry(f"frames/{key}", write) / "frame").read_text()
+    key = content_key([_LISTING_RECIPE, packaged.fingerprint, *apart_from])
+    return (cache.entry(f"listings/{key}", write) / "listing").read_text()
 
 
 def unpacked(package: str, cache: Cache) -> SourceTree | None:
@@ -171,10 +177,12 @@ def _download_package(package: str, folder: Path) -> None:
             ["apt-get", "download", "-q", package], deadline=Deadline.after(_DOWNLOAD_SECONDS), cwd=folder
         )
     except LabError as error:
-        raise UserError(f"the source package {package} did not arrive: {error.message}", error.next_step) from error
-    if finished.returncode != 0 or not list(folder.glob("*.deb")):
-        reason = finished.output.splitlines()[-1] if finished.output else "apt-get said nothing"
         raise UserError(
-            f"the source package {package} is neither installed nor to be had: {reason}",
-            f"apt-get update && apt-get install {package}, or take another kernel with --kernel or --tree",
+            f"the source package {package} was not downloaded: {error.message}", error.next_step
+        ) from error
+    if finished.returncode != 0 or not list(folder.glob("*.deb")):
+        reason = finished.output.splitlines()[-1] if finished.output else "apt-get printed nothing"
+        raise UserError(
+            f"the source package {package} is not installed and cannot be downloaded: {reason}",
+            f"apt-get update && apt-get install {package}, or give another kernel with --kernel or --tree",
         )

@@ -93,7 +93,6 @@ def kernel_facts(tree: Path) -> str:
         fragments: [base]
         modules: [{", ".join(FOLDERS)}]
         companions: {{nfs: [{", ".join(COMPANIONS)}]}}
-        objects: 4
         """
     )
 

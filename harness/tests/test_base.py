@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-2.0-only
-"""The frame of a kernel source: by git's names, and without what no build reads."""
+"""The base of a kernel source: named after git's object names, without the files that no build reads."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from harness.kbuild.base import blob_name, changes_frame, folder_entries, frame_of, is_never_read
+from harness.kbuild.base import base_of, blob_name, changes_base, folder_entries, is_never_read
 from harness.kbuild.git import Repository
 from harness.tests import kernel_history
 from harness.tests.kernel_history import git
@@ -37,7 +37,7 @@ def source(tmp_path: Path) -> Path:
     return folder
 
 
-def test_a_folder_and_git_name_everything_alike(source: Path, tmp_path: Path) -> None:
+def test_a_folder_and_git_give_the_same_names(source: Path, tmp_path: Path) -> None:
     repository = tmp_path / "repository"
     commit = kernel_history.start(repository, source)
     git(repository, "init", "--quiet", str(source))
@@ -46,7 +46,7 @@ def test_a_folder_and_git_name_everything_alike(source: Path, tmp_path: Path) ->
     (source / ".git").rename(tmp_path / "git")
     ours = Repository(repository, tmp_path / "scratch")
     tree = ours.tree(commit)
-    assert frame_of(lambda folder: ours.entries(tree, folder), MODULES) == frame_of(folder_entries(source), MODULES)
+    assert base_of(lambda folder: ours.entries(tree, folder), MODULES) == base_of(folder_entries(source), MODULES)
 
 
 @pytest.mark.parametrize(
@@ -61,23 +61,23 @@ def test_a_folder_and_git_name_everything_alike(source: Path, tmp_path: Path) ->
         ("script", True),
     ],
 )
-def test_what_makes_another_frame(source: Path, file: str, changed: bool) -> None:
-    before = frame_of(folder_entries(source), MODULES)
+def test_what_changes_the_base(source: Path, file: str, changed: bool) -> None:
+    before = base_of(folder_entries(source), MODULES)
     (source / file).parent.mkdir(parents=True, exist_ok=True)
     (source / file).write_text("something else\n")
-    assert (frame_of(folder_entries(source), MODULES) != before) is changed
-    assert changes_frame(file, MODULES) is changed
+    assert (base_of(folder_entries(source), MODULES) != before) is changed
+    assert changes_base(file, MODULES) is changed
 
 
 @pytest.mark.parametrize("path", ["MAINTAINERS", "LICENSES/preferred/MIT", "tools/perf/perf.c", "arch/um/Makefile"])
-def test_what_no_build_reads(path: str) -> None:
+def test_files_that_no_build_reads(path: str) -> None:
     assert is_never_read(path)
 
 
 @pytest.mark.parametrize("path", ["Makefile", "tools/objtool/check.c", "arch/Kconfig", "Documentation/Kconfig"])
-def test_what_a_build_reads(path: str) -> None:
+def test_files_that_a_build_reads(path: str) -> None:
     assert not is_never_read(path)
 
 
-def test_contents_are_named_as_git_does() -> None:
+def test_contents_have_gits_names() -> None:
     assert blob_name(b"") == "e69de29bb2d1d6434b8b29ae775ad8c2e48c5391"

@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 
 from harness.bisect import report as bisect_report
-from harness.bisect.bisection import Bisection, Matter, frames_of, observe, wanted_title
+from harness.bisect.bisection import Bisection, Matter, bases_of, observe, wanted_title
 from harness.bisect.history import from_rev_list
 from harness.bisect.records import Answer, Observation, Question, Seen, Wanted
 from harness.core.errors import LabError, UserError
@@ -151,9 +151,9 @@ class TestBisection:
         assert commits.tried[:4] == [0, COMMITS, COMMITS, COMMITS]
 
     def test_a_kernel_is_not_built_for_what_a_module_can_tell(self) -> None:
-        frames = tuple(0 if place in (0, 3, 16) else place for place in range(COMMITS + 1))
+        bases = tuple(0 if place in (0, 3, 16) else place for place in range(COMMITS + 1))
         commits = Commits(5)
-        run(commits, matter(frames=frames))
+        run(commits, matter(bases=bases))
         assert commits.tried[2] == 3
 
     def test_a_bisection_goes_on_where_it_was_interrupted(self) -> None:
@@ -172,9 +172,9 @@ class TestBisection:
             run(broken)
 
 
-def test_a_merge_or_a_change_of_the_frame_makes_a_new_frame() -> None:
+def test_a_merge_or_a_change_of_the_base_makes_a_new_base() -> None:
     history = from_rev_list("old", ["a old", "b old", "m a b", "new m"])
-    assert frames_of(history, {"a": False, "b": True, "new": False}) == (0, 0, 2, 3, 3)
+    assert bases_of(history, {"a": False, "b": True, "new": False}) == (0, 0, 2, 3, 3)
 
 
 class TestReport:

@@ -343,7 +343,7 @@ class TestStep:
         assert said.startswith(history.names["cachefiles: lose the credentials"])
 
 
-class TestFrames:
+class TestBases:
     def test_a_packages_tree_and_a_commit_with_its_contents_share_a_kernel(
         self, history: Writer, tmp_path: Path, kernel: Any, cache: Any, known_compiler: None
     ) -> None:

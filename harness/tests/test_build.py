@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
@@ -97,9 +98,9 @@ class TestFailure:
         self, kernel: Kernel, cache: Cache, monkeypatch: pytest.MonkeyPatch
     ) -> None:
         monkeypatch.setenv("FAKE_KERNEL_DROPS", "CONFIG_KASAN")
-        with pytest.raises(UserError, match=r"1 option.* did not survive olddefconfig") as caught:
+        with pytest.raises(UserError, match="kernel fake lacks 1 requested option") as caught:
             build_kernel(kernel, cache)
-        assert "CONFIG_KASAN=y (asked for in base.config, line 11) became unset" in caught.value.message
+        assert "CONFIG_KASAN=y (requested in base.config, line 11) became unset" in caught.value.message
 
     def test_a_dropped_option_is_found_before_anything_is_compiled(
         self, kernel: Kernel, cache: Cache, monkeypatch: pytest.MonkeyPatch, made_targets: MadeTargets
@@ -201,9 +202,56 @@ class TestErrorExcerpt:
         assert build.error_excerpt(f"  CC      a.o\n{line}\nmake: *** [all] Error 1\n") == line
 
 
-def test_the_progress_display_counts_compile_steps(
-    kernel: Kernel, cache: Cache, capfd: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr("harness.core.progress._PLAIN_INTERVAL", -1.0)
-    build_kernel(replace(kernel, objects=2), cache)
-    assert "building kernel fake: 4 of about 4 steps" in capfd.readouterr().err
+class TestProgress:
+    @pytest.fixture
+    def shown(
+        self, kernel: Kernel, cache: Cache, capfd: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+    ) -> Callable[..., list[str]]:
+        """Builds the kernel with an option that no build had before; what was shown of its four steps."""
+        monkeypatch.setattr("harness.core.progress._PLAIN_INTERVAL", -1.0)
+
+        def build(name: str = "fake", build_folder: str = "") -> list[str]:
+            with kernel.fragments[0].open("a") as stream:
+                stream.write(f"CONFIG_{len(kernel.fragments[0].read_text())}=y\n")
+            build_kernel(replace(kernel, name=name, build_folder=build_folder), cache)
+            pattern = rf"^building kernel {name}: (step .*), \d+ s$"
+            return re.findall(pattern, capfd.readouterr().err, re.MULTILINE)
+
+        return build
+
+    def test_in_the_first_build_the_number_of_steps_is_unknown(self, shown: Callable[..., list[str]]) -> None:
+        assert shown() == [f"step {step}, number of steps unknown" for step in (1, 2, 3, 4)]
+
+    def test_the_number_of_steps_is_that_of_the_last_build_of_the_same_kernel(
+        self, shown: Callable[..., list[str]]
+    ) -> None:
+        shown()
+        assert shown() == [f"step {step} of 4" for step in (1, 2, 3, 4)]
+        assert shown("other")[-1] == "step 4, number of steps unknown"
+
+    def test_a_build_with_more_steps_than_the_last_one_says_so(
+        self, shown: Callable[..., list[str]], cache: Cache
+    ) -> None:
+        shown()
+        (cache.folder / "build-steps/fake").write_text("3\n")
+        assert shown()[-2:] == ["step 3 of 3", "step 4, 3 steps last time"]
+        assert shown()[-1] == "step 4 of 4"
+
+    def test_a_build_in_a_shared_folder_may_compile_less_and_is_not_remembered(
+        self, shown: Callable[..., list[str]]
+    ) -> None:
+        shown()
+        assert shown(build_folder="shared")[-1] == "step 4, number of steps unknown"
+
+    def test_a_failed_build_is_not_remembered(
+        self, shown: Callable[..., list[str]], cache: Cache, trouble: Play
+    ) -> None:
+        trouble(Trouble.COMPILE_ERROR)
+        with pytest.raises(LabError):
+            shown()
+        assert not (cache.folder / "build-steps/fake").exists()
+
+    def test_a_damaged_record_is_ignored(self, shown: Callable[..., list[str]], cache: Cache) -> None:
+        shown()
+        (cache.folder / "build-steps/fake").write_text("many")
+        assert shown()[-1] == "step 4, number of steps unknown"

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-2.0-only
-"""Kconfig fragments: what they ask for, and what became of it."""
+"""Kconfig fragments: what they request, and what became of it."""
 
 from __future__ import annotations
 
@@ -42,7 +42,7 @@ def test_each_dropped_option_is_named(assignments: list[tuple[str, str]], data: 
     requests = requests_for(assignments)
     dropped = data.draw(st.sampled_from(assignments))[0]
     config = {name: value for name, value in parse_config(render(requests)).items() if name != dropped}
-    # An option that nobody mentions is not set: that is what a request for "n" wants.
+    # An option that nobody mentions is not set, which meets a request for "n".
     expected = [dropped] if dict(assignments)[dropped] != "n" else []
     assert [entry.request.option for entry in unmet(requests, config)] == expected
 
@@ -79,10 +79,10 @@ def test_an_option_that_is_only_wanted_may_vanish() -> None:
 def test_an_unmet_request_names_fragment_line_and_what_became_of_it() -> None:
     requests = parse_fragment("# Reason.\nCONFIG_A=m\n", "a.config")
     (entry,) = unmet(requests, {"CONFIG_A": "y"})
-    assert str(entry) == "CONFIG_A=m (asked for in a.config, line 2) became y"
+    assert str(entry) == "CONFIG_A=m (requested in a.config, line 2) became y"
 
 
-def test_an_option_that_is_asked_to_be_off_must_be_off() -> None:
+def test_an_option_that_is_requested_off_must_be_off() -> None:
     requests = parse_fragment("# CONFIG_SLUB_TINY is not set\n", "a.config")
     (entry,) = unmet(requests, {"CONFIG_SLUB_TINY": "y"})
     assert entry.request.value == "n"

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-2.0-only
-"""Modules of one commit that are taken over for the next."""
+"""Taking over modules of one commit for the next."""
 
 from __future__ import annotations
 
@@ -24,22 +24,22 @@ def entry(cache: Cache, name: str, kernel: str, contents: dict[str, str]) -> Pat
     return folder
 
 
-def test_the_entry_with_the_most_in_common_is_the_nearest(cache: Cache) -> None:
+def test_the_entry_with_most_modules_in_common_is_chosen(cache: Cache) -> None:
     entry(cache, "1", "kernel", {**CONTENTS, "fs/netfs": "x", "fs/erofs": "x"})
     best = entry(cache, "2", "kernel", {**CONTENTS, "fs/erofs": "x"})
     entry(cache, "3", "other kernel", CONTENTS)
     (entry(cache, "4", "kernel", CONTENTS) / "contents.json").write_text("{")
-    base = module_reuse.nearest("kernel", CONTENTS, cache)
-    assert base is not None
-    assert base.folder == best
+    earlier = module_reuse.most_similar("kernel", CONTENTS, cache)
+    assert earlier is not None
+    assert earlier.folder == best
 
 
-def test_nothing_in_common_is_no_base(cache: Cache) -> None:
+def test_an_entry_with_nothing_in_common_is_not_used(cache: Cache) -> None:
     entry(cache, "1", "kernel", dict.fromkeys(CONTENTS, "x"))
-    assert module_reuse.nearest("kernel", CONTENTS, cache) is None
+    assert module_reuse.most_similar("kernel", CONTENTS, cache) is None
 
 
-def test_what_was_not_compiled_again_exports_what_it_did_before(tmp_path: Path) -> None:
+def test_a_module_that_is_not_compiled_again_keeps_its_exports(tmp_path: Path) -> None:
     symbols = tmp_path / "symbols"
     old = [f"0x0\t{name}\t/build/fs/{name}/{name}\tEXPORT_SYMBOL\t\n" for name in ("netfs", "fscache")]
     symbols.write_text("".join(old))

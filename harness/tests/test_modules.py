@@ -69,7 +69,7 @@ def module_of(modules: ModuleSet, name: str) -> Path:
 
 
 class TestPlainModules:
-    def test_they_come_in_the_order_of_their_dependencies(self, plain: ModuleSet) -> None:
+    def test_they_are_in_the_order_of_their_dependencies(self, plain: ModuleSet) -> None:
         assert [file.stem for file in plain.files] == ["netfs", "fscache", "cachefiles", "erofs"]
 
     def test_nothing_was_changed_in_them(self, plain: ModuleSet) -> None:
@@ -123,7 +123,7 @@ class TestVariant:
         fix.revert_patch.write_text(f"// Another comment.\n{fix.revert_patch.read_text()}")
         assert build_modules_under_test(built, Variation((fix,)), cache).folder != before.folder
 
-    def test_an_revert_that_does_not_apply_leaves_no_entry(self, built: BuiltKernel, cache: Cache, fix: Fix) -> None:
+    def test_a_revert_that_does_not_apply_leaves_no_entry(self, built: BuiltKernel, cache: Cache, fix: Fix) -> None:
         build_modules_under_test(built, PLAIN, cache)
         before = sorted((cache.folder / "modules").iterdir())
         fix.revert_patch.write_text("@@\n@@\n- no_such_function();\n")
@@ -132,7 +132,7 @@ class TestVariant:
         assert sorted((cache.folder / "modules").iterdir()) == before
         assert list((cache.folder / "work").iterdir()) == []
 
-    def test_an_revert_that_breaks_the_code_is_shown_as_the_compiler_says_it(
+    def test_a_revert_that_breaks_the_code_is_shown_as_the_compiler_says_it(
         self, built: BuiltKernel, cache: Cache, fix: Fix
     ) -> None:
         fix.revert_patch.write_text(
@@ -142,7 +142,7 @@ class TestVariant:
             build_modules_under_test(built, Variation((fix,)), cache)
         assert "undeclared" in caught.value.message
 
-    def test_a_fix_that_the_kernel_lacks_can_be_put_in(self, built: BuiltKernel, cache: Cache, fix: Fix) -> None:
+    def test_a_fix_that_the_kernel_lacks_can_be_applied(self, built: BuiltKernel, cache: Cache, fix: Fix) -> None:
         fix.apply_patch.write_text("@@\n@@\n cachefiles_daemon_open(...)\n {\n+extra();\n ...\n }\n")
         lacking = replace(fix, files=("fs/cachefiles/daemon.c",))
         modules = build_modules_under_test(built, Variation(applied=(lacking,)), cache)
@@ -156,7 +156,7 @@ class TestVariant:
     def test_a_file_outside_of_the_modules_under_test_is_refused(
         self, built: BuiltKernel, cache: Cache, fix: Fix
     ) -> None:
-        with pytest.raises(UserError, match=r"mm/slab\.c is in none of the modules under test"):
+        with pytest.raises(UserError, match=r"mm/slab\.c is not in any module under test"):
             build_modules_under_test(built, Variation((replace(fix, files=("mm/slab.c",)),)), cache)
 
 

@@ -22,7 +22,7 @@ def test_the_fix_is_gone_and_the_diff_says_so(fix: Fix, kernel: Kernel, tree: Pa
     assert "-\tput_cred(cache);\n" in diff
 
 
-def test_an_revert_that_matches_nothing_is_refused(fix: Fix, kernel: Kernel, tree: Path) -> None:
+def test_a_revert_that_matches_nothing_is_refused(fix: Fix, kernel: Kernel, tree: Path) -> None:
     semantic_patch.revert(fix, kernel, tree)
     with pytest.raises(UserError, match=rf"revert\.cocci: matches nothing in {FILE}"):
         semantic_patch.revert(fix, kernel, tree)
@@ -38,7 +38,7 @@ def test_an_invalid_revert_is_refused_with_what_spatch_says(fix: Fix, kernel: Ke
     fix.revert_patch.write_text("@@\nnonsense x;\n@@\n- put_cred(x)\n+\n")
     with pytest.raises(UserError, match=r"revert\.cocci: cannot be applied to cache\.c: .*") as caught:
         semantic_patch.revert(fix, kernel, tree)
-    assert caught.value.next_step == "mend the semantic patch"
+    assert caught.value.next_step == "correct the semantic patch"
 
 
 def test_a_missing_revert_is_refused(fix: Fix, kernel: Kernel, tree: Path) -> None:
@@ -48,7 +48,7 @@ def test_a_missing_revert_is_refused(fix: Fix, kernel: Kernel, tree: Path) -> No
 
 
 def test_a_file_that_this_kernel_does_not_have_is_refused(fix: Fix, kernel: Kernel, tree: Path) -> None:
-    with pytest.raises(UserError, match=r"this kernel has no fs/cachefiles/ondemand\.c") as caught:
+    with pytest.raises(UserError, match=r"the kernel fake has no fs/cachefiles/ondemand\.c") as caught:
         semantic_patch.revert(replace(fix, files=("fs/cachefiles/ondemand.c",)), kernel, tree)
     assert str(fix.folder / "fix.yaml") in caught.value.message
 
@@ -58,11 +58,11 @@ def test_each_file_must_change(fix: Fix, kernel: Kernel, tree: Path) -> None:
         semantic_patch.revert(replace(fix, files=(FILE, "fs/cachefiles/daemon.c")), kernel, tree)
 
 
-def test_a_fix_that_is_there_already_cannot_be_applied_again(fix: Fix, kernel: Kernel, tree: Path) -> None:
+def test_a_fix_that_the_tree_has_cannot_be_applied(fix: Fix, kernel: Kernel, tree: Path) -> None:
     fix.apply_patch.write_text("@@\n@@\n- no_such_function();\n")
     with pytest.raises(UserError, match=r"apply\.cocci: matches nothing in") as caught:
         semantic_patch.apply(fix, kernel, tree)
-    assert "has the fix" in (caught.value.next_step or "")
+    assert caught.value.next_step.startswith("if the tree lacks the fix")
 
 
 @pytest.mark.usefixtures("no_programs")

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-2.0-only
-"""Kernel sources: working trees, and distribution packages that are or are not to be had."""
+"""Kernel sources: working trees, and packages of the distribution."""
 
 from __future__ import annotations
 
@@ -89,7 +89,7 @@ class TestWorkingTree:
             ("fs/arch/arm64/fault.c", True),
         ],
     )
-    def test_what_no_kernel_for_x86_is_built_of_does_not_count(
+    def test_files_that_no_kernel_for_x86_is_built_from_do_not_count(
         self, tree: Path, cache: Cache, file: str, counts: bool
     ) -> None:
         before = self.fingerprint(tree, cache)
@@ -97,7 +97,7 @@ class TestWorkingTree:
         (tree / file).write_text("something new\n")
         assert (self.fingerprint(tree, cache) != before) is counts
 
-    def test_a_dangling_link_does_no_harm(self, tree: Path, cache: Cache) -> None:
+    def test_a_dangling_link_is_no_error(self, tree: Path, cache: Cache) -> None:
         (tree / "link").symlink_to("nowhere")
         assert self.fingerprint(tree, cache)
 
@@ -191,15 +191,17 @@ class TestPackage:
         ("script", "reason"),
         [
             ("echo 'E: Unable to locate package'; exit 100", "E: Unable to locate package"),
-            ("exit 1", "apt-get said nothing"),
+            ("exit 1", "apt-get printed nothing"),
             ("echo 'nothing to do'", "nothing to do"),
         ],
     )
-    def test_a_package_that_is_not_to_be_had_is_a_user_error(
+    def test_a_package_that_cannot_be_downloaded_is_a_user_error(
         self, packaged_sources: Path, cache: Cache, fake_program: Fake, script: str, reason: str
     ) -> None:
         fake_program("apt-get", script)
-        with pytest.raises(UserError, match=f"{PACKAGE} is neither installed nor to be had: {reason}") as caught:
+        with pytest.raises(
+            UserError, match=f"{PACKAGE} is not installed and cannot be downloaded: {reason}"
+        ) as caught:
             packaged(cache)
         assert "--tree" in caught.value.next_step
         assert list((cache.folder / "packages").iterdir()) == []
@@ -209,7 +211,7 @@ class TestPackage:
     ) -> None:
         fake_program("apt-get", "sleep 600")
         monkeypatch.setattr(source, "_DOWNLOAD_SECONDS", 0.1)
-        with pytest.raises(UserError, match="did not arrive"):
+        with pytest.raises(UserError, match="was not downloaded"):
             packaged(cache)
 
     @pytest.mark.usefixtures("no_programs", "packaged_sources")

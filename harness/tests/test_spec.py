@@ -1,16 +1,17 @@
 # SPDX-License-Identifier: GPL-2.0-only
-"""YAML files: what they become, and what is said about malformed ones."""
+"""YAML files: the records that they become, and the messages about malformed ones."""
 
 from __future__ import annotations
 
 import datetime
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
 from harness.catalog import spec
 from harness.core.errors import UserError
-from harness.core.model import FixOnKernel, Presence, ReproductionClass, SourceKind, Verdict
+from harness.core.model import FixOnKernel, Kernel, Presence, ReproductionClass, SourceKind, Verdict
 from harness.tests.fake_project import FIX, FIX_FACTS, IMAGE, KERNEL, TITLE, kernel_facts
 
 CHECKOUT = Path(__file__).parents[2]
@@ -60,7 +61,10 @@ class TestKernels:
             ("source: {tree: a}\nfragments: []\nmodules: [fs]\n", "key 'fragments'"),
             ("source: {tree: a}\nfragments: base\nmodules: [fs]\n", "key 'fragments': .*list.*found 'base'"),
             ("source: {tree: a}\nfragments: [base]\n", "key 'modules': Field required"),
-            ("source: {tree: a}\nfragments: [base]\nmodules: [fs]\nobjects: -1\n", "key 'objects'.*found -1"),
+            (
+                "source: {tree: a}\nfragments: [base]\nmodules: [fs]\nobjects: 1300\n",
+                "'objects' has no use any more",
+            ),
             ("source: {tree: a}\nfragments: [base]\nmodules: [fs]\ncompanions: {9p: []}\n", r"key 'companions\.9p'"),
             ("source: {tree: a}\nfragments: [base]\nmodules: [fs]\ncompanions: [fs/9p]\n", "key 'companions'"),
             ("source: {tree: a}\nfragments: [base]\nmodules: [fs]\nmoduls: []\n", "key 'moduls': Extra"),
@@ -73,6 +77,76 @@ class TestKernels:
             spec.load_kernel(project, "bad")
         assert str(file) in caught.value.message
         assert caught.value.next_step
+
+
+class TestKernelsThatExtendOthers:
+    """``kernels/fake.yaml`` has all keys; the others extend it."""
+
+    @pytest.fixture(autouse=True)
+    def _fragments(self, project: Path) -> None:
+        for name in ("more", "most"):
+            (project / f"kernels/fragments/{name}.config").write_text("CONFIG_A=y\n")
+
+    def kernel(self, project: Path, text: str, name: str = "my") -> Kernel:
+        (project / f"kernels/{name}.yaml").write_text(text)
+        return spec.load_kernel(project, name)
+
+    def test_what_a_kernel_lacks_it_has_from_the_one_that_it_extends(self, project: Path) -> None:
+        theirs = spec.load_kernel(project, KERNEL)
+        assert self.kernel(project, f"extends: {KERNEL}\n") == replace(theirs, name="my")
+
+    def test_its_own_keys_replace_those_of_the_other(self, project: Path) -> None:
+        text = f"extends: {KERNEL}\nsource: {{tree: elsewhere}}\nfragments: [more]\ncompanions: {{}}\n"
+        mine = self.kernel(project, text)
+        assert mine.source.where == "elsewhere"
+        assert [fragment.stem for fragment in mine.fragments] == ["more"]
+        assert mine.companions == {}
+        assert mine.modules == spec.load_kernel(project, KERNEL).modules
+
+    def test_added_fragments_come_last_through_a_chain(self, project: Path) -> None:
+        self.kernel(project, f"extends: {KERNEL}\nadd-fragments: [more]\n", "one")
+        assert [fragment.stem for fragment in self.kernel(project, "extends: one\n", "two").fragments] == [
+            "base",
+            "more",
+        ]
+        three = self.kernel(project, "extends: two\nadd-fragments: [most]\n", "three")
+        assert [fragment.stem for fragment in three.fragments] == ["base", "more", "most"]
+
+    @pytest.mark.parametrize(
+        ("text", "complaint"),
+        [
+            ("extends: six\n", "key 'extends': there is no kernel named 'six'"),
+            ("extends: [fake]\n", r"key 'extends': expected a kernel's name, found \['fake'\]"),
+            ("extends: my\n", r"key 'extends': my would extend itself \(my -> my\)"),
+            ("extends: other\n", r"key 'extends': my would extend itself \(my -> other -> my\)"),
+            (f"extends: {KERNEL}\nadd-fragments: more\n", "key 'add-fragments': .*list.*found 'more'"),
+            (f"extends: {KERNEL}\nadd-fragments: [less]\n", "no fragment named 'less'"),
+            (f"extends: {KERNEL}\nfragments: []\n", "key 'fragments'"),
+            (f"extends: {KERNEL}\nextend: {KERNEL}\n", "key 'extend': Extra"),
+        ],
+    )
+    def test_a_kernel_that_makes_no_sense_is_refused(self, project: Path, text: str, complaint: str) -> None:
+        (project / "kernels/other.yaml").write_text("extends: my\n")
+        with pytest.raises(UserError, match=complaint) as caught:
+            self.kernel(project, text)
+        assert caught.value.next_step
+
+    def test_an_error_in_the_extended_kernel_is_named_with_its_file(self, project: Path) -> None:
+        (project / "kernels/other.yaml").write_text(f"extends: {KERNEL}\nmodules: []\n")
+        with pytest.raises(UserError, match=r"other\.yaml: key 'modules'"):
+            self.kernel(project, "extends: other\n")
+
+    def test_what_is_known_of_a_fix_holds_where_the_source_is_the_same(self, project: Path) -> None:
+        file = project / "testcases/fixes" / FIX / "fix.yaml"
+        file.write_text(file.read_text().replace(f"{{{KERNEL}: present}}", f"{{{KERNEL}: missing, listed: present}}"))
+        self.kernel(project, f"extends: {KERNEL}\nadd-fragments: [more]\n", "one")
+        self.kernel(project, "extends: one\n", "two")
+        self.kernel(project, f"extends: {KERNEL}\n", "listed")
+        self.kernel(project, f"extends: {KERNEL}\nsource: {{tree: elsewhere}}\n", "other")
+        (project / "kernels/broken.yaml").write_text("- a\n")
+        fix = spec.load_fix(project, FIX)
+        missing = [name for name in ("one", "two", "listed", "other") if fix.on(name).presence is Presence.MISSING]
+        assert missing == ["one", "two"]
 
 
 class TestImages:
@@ -137,6 +211,7 @@ class TestFixes:
             ("subsystem:", "cve: 2024-1\nsubsystem:", "key 'cve'.*found '2024-1'"),
             ("subsystem:", "options: [KASAN]\nsubsystem:", r"key 'options\.0'.*found 'KASAN'"),
             ("subsystem:", "colour: red\nsubsystem:", "key 'colour': Extra"),
+            ("subsystem:", "taken-out-with: [a]\nsubsystem:", "key 'taken-out-with' is called reverted-with now"),
         ],
     )
     def test_a_malformed_fix_is_named_with_file_and_key(
@@ -147,6 +222,14 @@ class TestFixes:
         with pytest.raises(UserError, match=complaint) as caught:
             spec.load_fix(project, FIX)
         assert str(fix_file(project)) in caught.value.message
+
+    @pytest.mark.parametrize(("former", "now"), [("unfix", "revert"), ("fix", "apply")])
+    def test_a_semantic_patch_with_its_former_name_is_refused(self, project: Path, former: str, now: str) -> None:
+        file = project / f"testcases/fixes/{FIX}/{former}.cocci"
+        (project / f"testcases/fixes/{FIX}/revert.cocci").rename(file)
+        with pytest.raises(UserError) as caught:
+            spec.load_fix(project, FIX)
+        assert str(caught.value) == f"{file}: this file is called {now}.cocci now\n  next: rename it"
 
     @pytest.mark.parametrize("name", spec.fix_names(CHECKOUT))
     def test_each_fix_of_the_catalogue_is_well_formed(self, name: str) -> None:
