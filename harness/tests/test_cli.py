@@ -174,7 +174,7 @@ class TestBuild:
         monkeypatch.setenv("FAKE_KERNEL_DROPS", "CONFIG_KASAN")
         ended = harness_command("build", KERNEL)
         assert ended.status == 2
-        assert "CONFIG_KASAN=y (asked for in base.config" in ended.errors
+        assert "CONFIG_KASAN=y (requested in base.config" in ended.errors
 
     def test_a_failed_build_is_not_reported_as_done(
         self, harness_command: HarnessCommand, here: Path, monkeypatch: pytest.MonkeyPatch
