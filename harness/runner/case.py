@@ -70,20 +70,20 @@ class CaseRun:
         self._ready: ReadyGuest | None = None
         self._module_folders: tuple[Path, ...] = ()
         self._suppressions: tuple[Suppression, ...] = ()
-        self._started = time.monotonic()
+        self._started = self._workload_started = time.monotonic()
         self.guest: Guest | None = None
         self.result: Result | None = None
 
     def __enter__(self) -> CaseRun:
-        try:
-            self._bring_up()
-        except Exception as error:
-            self._error = error
-            self._count_only_with_canaries()
-            self._decide(())
-        except BaseException:
-            self._cleanup.close()
-            raise
+        with contextlib.ExitStack() as unless_entered:
+            unless_entered.callback(self._cleanup.close)
+            try:
+                self._bring_up()
+            except Exception as error:
+                self._error = error
+                self._count_only_with_canaries()
+                self._decide(())
+            unless_entered.pop_all()
         return self
 
     def __exit__(self, *_: object) -> None:

@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import errno
 import json
 import os
 import pickle
@@ -233,6 +234,16 @@ class TestOutcomes:
         result = run()
         assert (result.outcome, result.stage) == (Outcome.LAB_ERROR, Stage.LOAD)
         assert "invalid module format" in result.message
+
+    def test_a_full_disk_after_a_failure_leaves_no_guest(
+        self, run: RunWorkload, qemu: FakeQemu, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        full = OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+        monkeypatch.setattr(judge, "write_evidence", mock.Mock(side_effect=full))
+        qemu.play(Boot(replies=(Reply("modprobe", status=1),)))
+        with pytest.raises(LabError, match="no space left"):
+            run()
+        assert not any(map(is_running, qemu.pids()))
 
     def test_a_panic_while_modules_load_is_a_crash(self, run: RunWorkload, qemu: FakeQemu) -> None:
         qemu.play(Boot(replies=(Reply("modprobe", then=Then.PANIC),)))
