@@ -32,18 +32,24 @@ pytestmark = pytest.mark.slow
 PARSE, TEST = recipes.commands(TITLE)
 
 
-@pytest.fixture
-def copy(tmp_path: Path) -> Path:
-    """The parts of the project that the recipe needs, without the example."""
-    project = tmp_path / "project"
+@pytest.fixture(scope="module")
+def project(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A copy of the parts of the project that the recipe needs."""
+    project = tmp_path_factory.mktemp("project")
     shutil.copytree(CHECKOUT / "harness", project / "harness", ignore=shutil.ignore_patterns("__pycache__"))
     shutil.copy(CHECKOUT / "pyproject.toml", project)
     for folder in ("kernels", "images", "testcases"):
         (project / folder).mkdir()
-    table = project / FORMATS
-    assert table.read_text().count(ROW) == 1, f"the recipe's row is not that of {FORMATS}"
-    table.write_text(table.read_text().replace(ROW, ""))
-    (project / LOG.file).unlink()
+    return project
+
+
+@pytest.fixture
+def copy(project: Path) -> Path:
+    """The copy without the example."""
+    text = (CHECKOUT / FORMATS).read_text()
+    assert text.count(ROW) == 1, f"the recipe's row is not that of {FORMATS}"
+    (project / FORMATS).write_text(text.replace(ROW, ""))
+    (project / LOG.file).unlink(missing_ok=True)
     return project
 
 
