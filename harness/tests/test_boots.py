@@ -264,13 +264,13 @@ def test_a_sweep_of_a_kernel_that_leaks_says_so(harness: Callable[..., Any]) -> 
     ("reverted", "outcome", "says"),
     [
         ((), "pass", ()),
+        (("classic-mode-null-deref",), "crash", ("cachefiles_ondemand_init_object",)),
         pytest.param(
-            ("classic-mode-null-deref",),
+            ("request-use-after-free",),
             "crash",
-            ("cachefiles_ondemand_init_object",),
+            ("use-after-free Read in cachefiles_ondemand_daemon_read",),
             marks=pytest.mark.nightly,
         ),
-        (("request-use-after-free",), "crash", ("use-after-free Read in cachefiles_ondemand_daemon_read",)),
         pytest.param(
             ("second-anonymous-fd", "forged-completion", "early-anonymous-fd", "inode-left-in-use"),
             "fail",
