@@ -132,6 +132,7 @@ def test_a_fix_is_proven_and_the_document_says_so(harness: Callable[..., Any]) -
     assert document["session"]["canaries_seen"] is True
 
 
+@pytest.mark.nightly
 def test_restoring_is_faster_than_booting_and_an_edit_is_compiled(harness: Callable[..., Any], project: Path) -> None:
     names = ["cold_boot_to_ssh", "warm_restore_to_ssh", "variant_rebuild", "edit_to_first_result", "edit_to_verdict"]
     finished = harness("bench", *names, "--repeat", "1", "--json")
@@ -145,6 +146,7 @@ def test_restoring_is_faster_than_booting_and_an_edit_is_compiled(harness: Calla
     assert "building modules of debian-6.1 ..." in said and "pass" in said
 
 
+@pytest.mark.nightly
 def test_a_report_about_another_function_is_a_wrong_signature(harness: Callable[..., Any], project: Path) -> None:
     file = project / "testcases/fixes/volume-use-after-free/fix.yaml"
     _edit(file, "use-after-free Read in fscache_withdraw_volume", "use-after-free Read in erofs_read_folio")
@@ -165,7 +167,7 @@ def test_an_emptied_un_fix_is_an_error_before_anything_boots(harness: Callable[.
     assert not (project / "runs/latest/canaries").exists()
 
 
-@pytest.mark.parametrize("kernel", ["debian-6.1", "debian-6.12"])
+@pytest.mark.parametrize("kernel", ["debian-6.1", pytest.param("debian-6.12", marks=pytest.mark.nightly)])
 def test_each_fix_is_reverted_in_its_files_and_the_rest_compiles(tmp_path: Path, kernel: str) -> None:
     project = CHECKOUT
     lab = Lab(Settings(project, Path(ENVIRONMENT["HARNESS_CACHE"]), kernel), tmp_path)
@@ -248,6 +250,7 @@ def test_a_sweep_fails_each_allocation_once_and_knows_where(harness: Callable[..
     assert "ENOMEM" in finished.stderr
 
 
+@pytest.mark.nightly
 def test_a_sweep_of_a_kernel_that_leaks_says_so(harness: Callable[..., Any]) -> None:
     finished = harness("sweep", "cread", "--without", "cache-cred-leak", "--json")
     assert finished.returncode == 1, finished.stderr
@@ -262,8 +265,13 @@ def test_a_sweep_of_a_kernel_that_leaks_says_so(harness: Callable[..., Any]) -> 
     [
         ((), "pass", ()),
         (("classic-mode-null-deref",), "crash", ("cachefiles_ondemand_init_object",)),
-        (("request-use-after-free",), "crash", ("use-after-free Read in cachefiles_ondemand_daemon_read",)),
-        (
+        pytest.param(
+            ("request-use-after-free",),
+            "crash",
+            ("use-after-free Read in cachefiles_ondemand_daemon_read",),
+            marks=pytest.mark.nightly,
+        ),
+        pytest.param(
             ("second-anonymous-fd", "forged-completion", "early-anonymous-fd", "inode-left-in-use"),
             "fail",
             (
@@ -272,8 +280,9 @@ def test_a_sweep_of_a_kernel_that_leaks_says_so(harness: Callable[..., Any]) -> 
                 "left an anonymous fd that is there before its OPEN was delivered",
                 "left an image that cannot be mounted",
             ),
+            marks=pytest.mark.nightly,
         ),
-        (
+        pytest.param(
             ("closed-fd-open", "endless-reopening", "endless-pollin", "write-position"),
             "fail",
             (
@@ -281,8 +290,10 @@ def test_a_sweep_of_a_kernel_that_leaks_says_so(harness: Callable[..., Any]) -> 
                 "poll() said POLLIN 100 times in a row, and there was nothing to read (daemon-",
                 "left an image that cannot be mounted",
             ),
+            marks=pytest.mark.nightly,
         ),
     ],
+    ids=["nothing reverted", "null dereference", "use-after-free", "broken rules", "more broken rules"],
 )
 def test_stress_steps_show_a_bug_where_it_is(
     harness: Callable[..., Any], tmp_path: Path, reverted: tuple[str, ...], outcome: str, says: tuple[str, ...]

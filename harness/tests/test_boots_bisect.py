@@ -69,6 +69,7 @@ def test_the_commit_that_takes_a_fix_out_is_found(bisect: Any, history: Writer) 
     assert {title for step in document["steps"] if step["verdict"] == "bad" for title in step["titles"]} == {TITLE}
 
 
+@pytest.mark.nightly
 @pytest.mark.parametrize(
     ("broken", "reason"),
     [
@@ -95,6 +96,7 @@ def test_git_skips_what_cannot_be_tested(
     assert reason in finished.stderr
 
 
+@pytest.mark.nightly
 def test_the_commit_that_brings_the_fix_back_is_found(bisect: Any, history: Writer) -> None:
     mending = git(history.repository, "rev-parse", "mended~1")
     document = bisect("--bad", "mended~4", "--good", "mended", "--term-old", "broken", "--term-new", "fixed")
@@ -102,6 +104,7 @@ def test_the_commit_that_brings_the_fix_back_is_found(bisect: Any, history: Writ
     assert document["subject"] == MENDING
 
 
+@pytest.mark.nightly
 def test_plain_git_bisect_run_finds_it(history: Writer, environment: dict[str, str]) -> None:
     """With git's own bisection, whose steps are single runs, and whose skips are what cannot be tested."""
     repository = history.repository

@@ -143,7 +143,7 @@ def _altered(file: Path) -> None:
         stream.write(bytes(byte ^ 0xFF for byte in stream.read(4096)))
 
 
-@pytest.mark.parametrize("damage", [_truncated, _altered])
+@pytest.mark.parametrize("damage", [_truncated, pytest.param(_altered, marks=pytest.mark.nightly)])
 def test_damaged_artefacts_are_made_again(
     begin: Callable[..., Any], small_cache: Path, damage: Callable[[Path], None]
 ) -> None:
