@@ -28,11 +28,12 @@ from harness.core.model import Fix, ReproductionClass, Result
 from harness.core.progress import say
 from harness.core.typed_json import decoded, encoded
 from harness.runner.lab import Lab
+from harness.runner.results_folder import ResultsFolder
 from harness.runner.runs import RunFolder
 from harness.runner.settings import Settings
 
 #: Runs the test cases once in a lab, for the n-th time; results go into a folder.
-RunCases = Callable[[Lab, RunFolder, int], Sequence[Result]]
+RunCases = Callable[[Lab, ResultsFolder, int], Sequence[Result]]
 #: How often a commit is tried again where the lab broke.
 _RETRIES = 2
 _EACH_TIME = (ReproductionClass.DETERMINISTIC, ReproductionClass.PARKED, ReproductionClass.FAULT_INJECTION)
@@ -107,7 +108,9 @@ class Trial:
     ) -> None:
         self._settings_of = settings_of
         self._cache = cache
-        self._kmemleak = any(title.startswith("memory leak") for title in wanted.signature.titles)
+        self._kmemleak = any(
+            title.startswith("memory leak") for report in wanted.signature.reports for title in report.titles
+        )
         self._folder = folder
         self._wanted = wanted
         self._digest = digest

@@ -18,6 +18,7 @@ from pydantic import ConfigDict, Field, StringConstraints
 
 from harness.core.errors import UserError
 from harness.core.model import (
+    ExpectedReport,
     Fix,
     FixOnKernel,
     Image,
@@ -78,16 +79,36 @@ class _ImageSchema(_Schema):
     scratch_mib: int = Field(default=1024, ge=64, alias="scratch-mib")
 
 
+class _ExpectedReportSchema(_Schema):
+    titles: list[str] = Field(min_length=1, description="Titles in syzbot's form, one of which the report has.")
+    frames: list[str] = Field(min_length=1, description="Functions on the report's stacks, all of them.")
+    rate: str = Field(min_length=1, description="How often it was this report, such as '49 of 50'.")
+
+
 class _SignatureSchema(_Schema):
-    titles: list[str] = []
-    frames: list[str] = []
-    assertion: str = ""
+    titles: list[str] = Field(default=[], description="Titles in syzbot's form, one of which the report has.")
+    frames: list[str] = Field(default=[], description="Functions on the report's stacks, all of them.")
+    assertion: str = Field(default="", description="Regular expression for the message of the assertion that fails.")
+    any_of: list[_ExpectedReportSchema] = Field(
+        default=[],
+        alias="any-of",
+        description="Instead of titles and frames: the reports of which chance decides which one comes.",
+    )
 
     @pydantic.model_validator(mode="after")
     def _not_empty(self) -> _SignatureSchema:
-        if not self.titles and not self.assertion:
+        if self.any_of and (self.titles or self.frames):
+            raise ValueError("give titles and frames, or any-of, not both")
+        if len(self.any_of) == 1:
+            raise ValueError("any-of needs two reports; write titles and frames for one")
+        if not self.titles and not self.any_of and not self.assertion:
             raise ValueError("give titles of kernel reports, or the assertion that fails")
         return self
+
+    def record(self) -> Signature:
+        """The signature as the lab's own record."""
+        any_of = tuple(ExpectedReport(tuple(one.titles), tuple(one.frames), one.rate) for one in self.any_of)
+        return Signature(tuple(self.titles), tuple(self.frames), self.assertion, any_of)
 
 
 class _FixOnKernelSchema(_Schema):
@@ -309,9 +330,7 @@ def load_fix(project: Path, name: str) -> Fix:
         files=tuple(schema.files),
         options=tuple(schema.options),
         reproduction=schema.reproduction,
-        signature=Signature(
-            tuple(schema.signature.titles), tuple(schema.signature.frames), schema.signature.assertion
-        ),
+        signature=schema.signature.record(),
         widening=schema.widening,
         path_counters=schema.path_counters,
         reverted_with=tuple(schema.reverted_with),

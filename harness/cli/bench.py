@@ -73,7 +73,6 @@ def bench_(
         say(f"figures so far: {run.path / bench.RECORD}")
         with lab.cache.lock("bench"):
             bench.measure(Samplers(lab, run, chosen, virtme_ng).prepared(wanted), repeat, run.path, record)
-        run.write(lab.session())
     if plot is not None:
         bench.write(plot, record.plot())
     if as_json:

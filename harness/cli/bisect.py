@@ -26,6 +26,8 @@ from harness.core.text import without_control_characters
 from harness.kbuild import build_fixes
 from harness.runner.lab import Lab
 from harness.runner.pytest_plugin import LabSession, run_cases
+from harness.runner.recording import complete_files
+from harness.runner.results_folder import ResultsFolder
 from harness.runner.runs import RunFolder
 from harness.runner.settings import Settings
 
@@ -215,12 +217,13 @@ def _terms(old: str, new: str) -> tuple[str, str]:
 def _tools(settings: Settings, case: str) -> Tools:
     found = selected(settings.project, case)
 
-    def run(lab: Lab, folder: RunFolder, number: int) -> Sequence[Result]:
+    def run(lab: Lab, folder: ResultsFolder, number: int) -> Sequence[Result]:
         def record(result: Result) -> None:
             folder.record(result, lab.session())
 
         session = LabSession(lab.settings, seed=number - 1, lab=lab, on_result=record, named=True, more_to_come=True)
-        return run_cases(session, [found])
+        with complete_files(folder, lab):
+            return run_cases(session, [found])
 
     return Tools(settings, found, run)
 

@@ -15,7 +15,7 @@ from typing import Annotated
 import typer
 
 from harness import __version__
-from harness.cli import bench, bisect, build, doctor, parse, prove, run, shell, stress, sweep
+from harness.cli import bench, bisect, build, doctor, parse, prove, report, run, shell, stress, sweep
 from harness.core.errors import HarnessError
 from harness.core.progress import say
 from harness.runner.recording import GOOD, INTERRUPTED, LAB_BROKE
@@ -33,7 +33,7 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
     context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100},
 )
-for _module in (prove, run, bisect, sweep, stress, shell, build, parse, bench, doctor):
+for _module in (prove, run, report, bisect, sweep, stress, shell, build, parse, bench, doctor):
     _module.register(app)
 for _registered in app.registered_commands:
     # The list of commands has the first sentence of each docstring whole, where click would cut it.

@@ -153,7 +153,7 @@ def _print_mail(file: Path, findings: Sequence[Finding]) -> None:
     if attached:
         say(f"note: attach {without_control_characters(str(configuration))}")
     others = [finding for finding in findings if finding is not subject]
-    print(mail.document(subject, others, repeat, configuration.name if attached else ""), end="")
+    print(mail.mail_text(subject, others, repeat, configuration.name if attached else ""), end="")
 
 
 def parse(

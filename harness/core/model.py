@@ -283,22 +283,44 @@ class ReproductionClass(enum.StrEnum):
 
 
 @dataclass(frozen=True)
-class Signature:
-    """What the kernel log, or the test, says without the fix.
+class ExpectedReport:
+    """A kernel report that a bug is known by.
 
-    A finding matches when its title or one of its alternative titles is one of ``titles``
+    A finding is this report when its title or one of its alternative titles is one of ``titles``
     and every function of ``frames`` stands in one of its stacks.
 
     Attributes:
-        titles: in the form of syzbot's titles; any of them will do.
-        frames: functions that must be on the report's stacks.
+        titles: in the form of syzbot's titles; one of them must be the finding's.
+        frames: functions that must be on the report's stacks, all of them.
+        rate: where chance decides between several reports: how often it was this one, such as ``49 of 50``.
+    """
+
+    titles: tuple[str, ...]
+    frames: tuple[str, ...] = ()
+    rate: str = ""
+
+
+@dataclass(frozen=True)
+class Signature:
+    """What the kernel log, or the test, says without the fix.
+
+    Attributes:
+        titles, frames: the report, as in :class:`ExpectedReport`.
         assertion: for bugs without a kernel report: a regular expression that the
             failed assertion's message must match; empty where a report is expected.
+        any_of: instead of ``titles`` and ``frames``: the reports of which chance decides which one comes, such as
+            those of everybody who may meet freed memory first.
     """
 
     titles: tuple[str, ...] = ()
     frames: tuple[str, ...] = ()
     assertion: str = ""
+    any_of: tuple[ExpectedReport, ...] = ()
+
+    @property
+    def reports(self) -> tuple[ExpectedReport, ...]:
+        """The reports of which one must come; none where an assertion must fail."""
+        return (ExpectedReport(self.titles, self.frames),) if self.titles else self.any_of
 
 
 class Presence(enum.StrEnum):
@@ -500,6 +522,8 @@ class Proof:
         seconds: wall time of both.
         known: the verdict that ``fix.yaml`` gives for this kernel.
         earlier: verdict and reason of each attempt before this one; none of them was the known one.
+        also: where it is proven: titles of what was reported without the fix and is neither the documented report
+            nor a consequence of it.
     """
 
     fix: str
@@ -513,8 +537,26 @@ class Proof:
     seconds: float
     known: Verdict = Verdict.PROVEN
     earlier: tuple[str, ...] = ()
+    also: tuple[str, ...] = ()
 
     @property
     def as_known(self) -> bool:
         """Whether the verdict is the one that ``fix.yaml`` gives; no other one will do, not even a better one."""
         return self.verdict is self.known
+
+
+@dataclass(frozen=True)
+class RunRecord:
+    """What a run has recorded.
+
+    Attributes:
+        results: in the order in which they were asked for.
+        proofs: likewise; none where nothing was to be proven.
+        session: what holds for all results.
+        error: why the run is not complete; empty where it is.
+    """
+
+    results: tuple[Result, ...] = ()
+    proofs: tuple[Proof, ...] = ()
+    session: Session = field(default_factory=Session)
+    error: str = ""

@@ -43,7 +43,7 @@ _FIRST_STACK = {
     FindingKind.MEMORY_LEAK: "leaked object's allocation",
 }
 
-#: How every system call, interrupt, kernel thread and work item begins: says nothing about the bug.
+#: How every system call, interrupt, kernel thread and work item begins, which says nothing about the bug.
 _ENTRY = (
     r"^entry_",
     r"^do_syscall_64",
@@ -118,7 +118,7 @@ def facts(finding: Finding) -> list[tuple[str, str]]:
 
 
 def marks(finding: Finding) -> str:
-    """What is to be kept in mind about a finding, in brackets; empty for an ordinary one."""
+    """What a reader must know about a finding, in brackets; empty for an ordinary one."""
     words = [word for word in ("consequence", "corrupted", "suppressed") if getattr(finding, word)]
     if finding.count > 1:
         words.append(f"{finding.count} times")

@@ -14,7 +14,7 @@ from harness.report.findings import clean, decoded_stacks, is_background, marks,
 #: Documentation/process/email-clients.rst and the lists' custom.
 _WIDTH = 72
 
-#: Options that make the kernel notice such things; a reader needs them to see the same.
+#: The option that makes the kernel report each kind; a reader needs it to see the same.
 _OPTIONS: dict[FindingKind, str] = {
     FindingKind.KASAN: "CONFIG_KASAN=y",
     FindingKind.KMSAN: "CONFIG_KMSAN=y",
@@ -29,14 +29,14 @@ _OPTIONS: dict[FindingKind, str] = {
     FindingKind.LOCKUP: "CONFIG_SOFTLOCKUP_DETECTOR=y",
     FindingKind.LIST_CORRUPTION: "CONFIG_DEBUG_LIST=y",
 }
-#: What each stack tells, in a sentence about the function at its top.
+#: What each stack says, as the beginning of a sentence that ends with its function.
 _SENTENCES = {"allocated": "The object was allocated in", "freed": "It was freed in"}
 
 
-def document(
+def mail_text(
     finding: Finding, others: Sequence[Finding] = (), reproduction: str = "", configuration: str = ""
 ) -> str:
-    """The mail: subject, what and where, how to see it again, and the report as the kernel printed it.
+    """A mail: subject, what and where, how to reproduce it, and the report as the kernel printed it.
 
     Args:
         finding: what it is about.
@@ -73,7 +73,7 @@ def _summary(finding: Finding) -> str:
     if finding.object_cache and finding.object_size is not None:
         sentences.append(f"The object has {finding.object_size} bytes and is from {finding.object_cache}.")
     for name, stack in named_stacks(finding):
-        frame = _telling(stack)
+        frame = _notable_frame(stack)
         if name in _SENTENCES and frame:
             at = f" ({frame.source})" if frame.source else ""
             sentences.append(f"{_SENTENCES[name]} {frame.function}(){at}.")
@@ -82,8 +82,8 @@ def _summary(finding: Finding) -> str:
     return clean(" ".join(sentences))
 
 
-def _telling(stack: Iterable[Frame]) -> Frame | None:
-    """The first frame of a module, else the first that is no allocator's, else the first; none is background."""
+def _notable_frame(stack: Iterable[Frame]) -> Frame | None:
+    """The first frame of a module, else the first outside the allocators, else the first; background is left out."""
     frames = [frame for frame in stack if not frame.inlined and not is_background(frame)]
     callers = [frame for frame in frames if not engine.is_skipped(frame.function, ())]
     return next((frame for frame in frames if frame.module), next(iter((*callers, *frames)), None))

@@ -29,7 +29,7 @@ def result_line(result: Result) -> str:
 
 
 def _seed(result: Result) -> str:
-    """What tells runs of the same case apart; its number is in the command that repeats it, too."""
+    """What distinguishes runs of the same case; the command that repeats a run has it, too."""
     return f" --seed {result.seed}" if result.seed else ""
 
 
@@ -77,6 +77,8 @@ def _short(result: Result | None, seen: str = "") -> str:
 
 def _verdict(proof: Proof) -> str:
     notes = [] if proof.verdict is proof.known is Verdict.PROVEN else [known_note(proof)]
+    if proof.also:
+        notes.append(f"and also: {plain('; '.join(proof.also))}")
     if proof.earlier:
         notes.append(f"attempt {len(proof.earlier) + 1}; before: {plain('; '.join(proof.earlier))}")
     surprising = _COLOURS.get(proof.verdict, "red")
@@ -96,5 +98,5 @@ def coloured(word: Outcome | Verdict) -> str:
 
 
 def plain(text: str) -> str:
-    """Text that is not taken for markup."""
+    """Text as markup that stands for itself."""
     return escape(without_control_characters(text))

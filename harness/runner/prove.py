@@ -1,5 +1,16 @@
 # SPDX-License-Identifier: GPL-2.0-only
-"""Proving fixes: a fix's test cases with and without it, and what follows from the two."""
+"""Proving fixes: a fix's test cases with and without it, and what follows from the two.
+
+A fix is proven when each of its test cases passes with the fix, and fails without it by the documented signature
+*first*; both times counters show that the path of the bug ran. What a test case failed by first is
+
+* the first report in the kernel log that is neither known noise nor marked as a consequence;
+* where the log has no report: the leaks that the scan found, all of them, as kmemleak lists them in no order of time;
+* where there is no leak either: the assertion that failed, or the command that was overdue.
+
+What was reported besides the signature is a consequence of it where the log marks it so (each report after the first
+is), and a leak also where a task died with what it held. Everything else stands in the verdict's line ("and also").
+"""
 
 from __future__ import annotations
 
@@ -7,7 +18,19 @@ import re
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 
-from harness.core.model import FATAL_KINDS, Finding, Fix, Outcome, Presence, Proof, Result, Signature, Verdict
+from harness.core.model import (
+    FATAL_KINDS,
+    ExpectedReport,
+    Finding,
+    FindingKind,
+    Fix,
+    Outcome,
+    Presence,
+    Proof,
+    Result,
+    Signature,
+    Verdict,
+)
 from harness.core.progress import say
 from harness.runner.judge import names, titles
 from harness.runner.lab import Lab
@@ -19,7 +42,7 @@ _Variation = tuple[tuple[str, ...], tuple[str, ...]]
 
 
 def build_variants(lab: Lab, fixes: Sequence[Fix]) -> None:
-    """Build what the proofs need before the first guest boots: a revert that does not apply is known at once.
+    """Build what the proofs need before the first guest boots, so that a revert that does not apply fails at once.
 
     Raises:
         UserError: a revert does not apply.
@@ -39,7 +62,7 @@ def prove(fix: Fix, kernel: str, run_cases: Runner, attempts: int = 1) -> Proof:
         fix: what to prove.
         kernel: the kernel's name.
         run_cases: runs the fix's test cases.
-        attempts: how often it is tried at most, until its verdict is the known one.
+        attempts: the most attempts; the first whose verdict is the known one is the last.
     """
     if fix.on(kernel).presence is Presence.NOT_APPLICABLE:
         return _not_applicable(fix, kernel)
@@ -47,7 +70,7 @@ def prove(fix: Fix, kernel: str, run_cases: Runner, attempts: int = 1) -> Proof:
 
 
 def _try(fix: Fix, kernel: str, run_cases: Runner, attempts: int) -> Proof:
-    """A fix's proof; what came before it, where it took more than one attempt, is kept."""
+    """A fix's proof, with the verdicts of the attempts before it."""
     earlier: tuple[str, ...] = ()
     for attempt in range(1, attempts + 1):
         with_fix, without_fix = (run_cases(fix, *variation, attempt) for variation in _with_and_without(fix, kernel))
@@ -83,16 +106,16 @@ def _not_applicable(fix: Fix, kernel: str) -> Proof:
 
 
 def weigh(fix: Fix, kernel: str, with_fix: Sequence[Result], without_fix: Sequence[Result]) -> Proof:
-    """What follows from a fix's results. Pure.
+    """What follows from a fix's results; this module's docstring has the rule. Pure.
 
     Args:
         fix: the fix, with its signature.
         kernel: the kernel's name.
-        with_fix: results of its test cases on the plain kernel.
+        with_fix: results of its test cases with the fix.
         without_fix: results of the same test cases without the fix.
     """
     verdict, reason = _verdict(fix, with_fix, without_fix)
-    matching = [result for result in without_fix if matches(fix.signature, result)]
+    matching = [result for result in without_fix if _fails_first_by(fix.signature, result)]
     unclean = [result for result in with_fix if result.outcome is not Outcome.PASS]
     return Proof(
         fix=fix.name,
@@ -100,11 +123,12 @@ def weigh(fix: Fix, kernel: str, with_fix: Sequence[Result], without_fix: Sequen
         kernel=kernel,
         verdict=verdict,
         reason=reason,
-        seen=what_was_seen(fix.signature, matching[0]) if matching else "",
+        seen=_shown(fix.signature, first_failure(matching[0]), matching[0]) if matching else "",
         with_fix=next(iter([*unclean, *with_fix]), None),
         without_fix=next(iter([*matching, *without_fix]), None),
         seconds=round(sum(result.seconds for result in [*with_fix, *without_fix]), 3),
         known=fix.on(kernel).verdict,
+        also=_also(fix.signature, without_fix) if verdict is Verdict.PROVEN else (),
     )
 
 
@@ -116,41 +140,81 @@ def _verdict(fix: Fix, with_fix: Sequence[Result], without_fix: Sequence[Result]
             return Verdict.INCONCLUSIVE, f"{result.variant}: {result.outcome}: {result.message}"
     for result in with_fix:
         if result.outcome is not Outcome.PASS:
-            return Verdict.REGRESSED, f"with the fix in place: {result.outcome}: {result.message}"
+            return Verdict.REGRESSED, f"with the fix: {result.outcome}: {result.message}"
         if lacking := _lacking_evidence(fix, result):
-            return (
-                Verdict.INCONCLUSIVE,
-                f"with the fix in place nothing shows that the bug's path ran: {lacking}",
-            )
+            return Verdict.INCONCLUSIVE, f"with the fix nothing shows that the bug's path ran: {lacking}"
     return _verdict_without(fix, without_fix)
 
 
 def _verdict_without(fix: Fix, without_fix: Sequence[Result]) -> tuple[Verdict, str]:
     for result in without_fix:
-        if not matches(fix.signature, result) and result.outcome is not Outcome.PASS:
-            seen = titles(result.findings) or result.message
-            return (
-                Verdict.WRONG_SIGNATURE,
-                f"without the fix: expected {_expected(fix.signature)}, saw {result.outcome}: {seen}",
-            )
+        if result.outcome is not Outcome.PASS and not _fails_first_by(fix.signature, result):
+            shown = titles(_counted(result)) or result.message
+            expected = f"expected {_expected(fix.signature)}{' first' if matches(fix.signature, result) else ''}"
+            return Verdict.WRONG_SIGNATURE, f"without the fix: {expected}, saw {result.outcome}: {shown}"
         if not guest_died(result) and (lacking := _lacking_evidence(fix, result)):
             return Verdict.INCONCLUSIVE, f"without the fix nothing shows that the bug's path ran: {lacking}"
         if result.outcome is Outcome.PASS:
             return Verdict.NOT_REPRODUCED, f"without the fix {result.case} passed and nothing was reported"
-    return Verdict.PROVEN, f"clean with the fix; without it: {what_was_seen(fix.signature, without_fix[0])}"
+    shown = _shown(fix.signature, first_failure(without_fix[0]), without_fix[0])
+    also = "; ".join(_also(fix.signature, without_fix))
+    return Verdict.PROVEN, f"clean with the fix; without it: {shown}{'; and also: ' if also else ''}{also}"
+
+
+def first_failure(result: Result) -> tuple[Finding, ...]:
+    """What a test case failed by first, as this module's docstring has it; nothing where that was no finding."""
+    counted = _counted(result)
+    causes = [finding for finding in counted if not finding.consequence] or counted
+    if causes and causes[0].kind is FindingKind.MEMORY_LEAK:
+        return tuple(finding for finding in counted if finding.kind is FindingKind.MEMORY_LEAK)
+    return tuple(causes[:1])
+
+
+def _also(signature: Signature, results: Sequence[Result]) -> tuple[str, ...]:
+    """Titles of what is neither a signature nor a consequence of it, each once."""
+    others = [
+        finding.title
+        for result in results
+        for finding in _counted(result)
+        if not _finding_matches(signature, finding) and not _is_consequence(finding, result)
+    ]
+    return tuple(dict.fromkeys(others))
+
+
+def _is_consequence(finding: Finding, result: Result) -> bool:
+    # Whichever leak of a scan comes first in its list is not the cause of the others.
+    return guest_died(result) if finding.kind is FindingKind.MEMORY_LEAK else finding.consequence
+
+
+def _counted(result: Result) -> list[Finding]:
+    """The findings of a result that are not known noise: those of the log, then those of the scan for leaks."""
+    return [finding for finding in result.findings if not finding.suppressed]
+
+
+def _fails_first_by(signature: Signature, result: Result) -> bool:
+    first = first_failure(result)
+    return any(_finding_matches(signature, finding) for finding in first) or (
+        not first and _assertion_matches(signature, result)
+    )
 
 
 def matches(signature: Signature, result: Result) -> bool:
-    """Whether a result shows what a signature predicts."""
-    if any(_finding_matches(signature, finding) for finding in result.findings):
-        return True
-    failed = result.outcome in (Outcome.FAIL, Outcome.HANG)
-    return bool(signature.assertion and failed and re.search(signature.assertion, result.message))
+    """Whether a result shows what a signature predicts, first or later."""
+    shown = any(_finding_matches(signature, finding) for finding in result.findings)
+    return shown or _assertion_matches(signature, result)
 
 
 def _finding_matches(signature: Signature, finding: Finding) -> bool:
-    titled = any(title in signature.titles for title in (finding.title, *finding.alt_titles))
-    return titled and all(names(finding, function) for function in signature.frames)
+    return any(
+        any(title in report.titles for title in (finding.title, *finding.alt_titles))
+        and all(names(finding, function) for function in report.frames)
+        for report in signature.reports
+    )
+
+
+def _assertion_matches(signature: Signature, result: Result) -> bool:
+    failed = result.outcome in (Outcome.FAIL, Outcome.HANG)
+    return bool(signature.assertion and failed and re.search(signature.assertion, result.message))
 
 
 def lacking_counters(path_counters: Mapping[str, int], result: Result) -> list[str]:
@@ -171,18 +235,24 @@ def _lacking_evidence(fix: Fix, result: Result) -> str:
 
 
 def guest_died(result: Result) -> bool:
-    """A dead guest cannot be asked for its counters; its last report is the evidence."""
+    """Whether a task or all of the guest died: it has no counters to give, its last report is the evidence."""
     return any(finding.kind in FATAL_KINDS for finding in result.findings)
 
 
 def _expected(signature: Signature) -> str:
-    titles = " or ".join(repr(title) for title in signature.titles) or f"a failure like {signature.assertion!r}"
-    return f"{titles} with {', '.join(signature.frames)} on the stack" if signature.frames else titles
+    return ", or ".join(map(_described, signature.reports)) or f"a failure like {signature.assertion!r}"
+
+
+def _described(report: ExpectedReport) -> str:
+    named = " or ".join(map(repr, report.titles))
+    return f"{named} with {', '.join(report.frames)} on the stack" if report.frames else named
 
 
 def what_was_seen(signature: Signature, result: Result) -> str:
     """What a result that matches a signature shows of it: the finding's title, or the failed assertion."""
-    for finding in result.findings:
-        if _finding_matches(signature, finding):
-            return finding.title
-    return result.message.splitlines()[0] if result.message else str(result.outcome)
+    return _shown(signature, result.findings, result)
+
+
+def _shown(signature: Signature, findings: Sequence[Finding], result: Result) -> str:
+    title = next((finding.title for finding in findings if _finding_matches(signature, finding)), "")
+    return title or (result.message.splitlines()[0] if result.message else str(result.outcome))

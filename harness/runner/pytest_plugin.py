@@ -81,6 +81,7 @@ class LabSession:
         if self._lab is None:
             self._run = RunFolder(self.settings.project)
             self._lab = Lab(self.settings, self._run.path)
+            self._run.begin(self._lab.session())
         return self._lab
 
     def job(self, node: pytest.Item) -> Job:
@@ -136,14 +137,15 @@ class LabSession:
         self._more_to_come = self._more_sessions or any(map(_needs_guest, later))
 
     def pytest_keyboard_interrupt(self) -> None:
-        """Leave valid files behind after Ctrl-C."""
+        """Say in the run's files that it was interrupted."""
         if self._lab is not None and self._run is not None:
-            self._run.write(self._lab.session(), trouble="interrupted")
+            self._run.finish(self._lab.session(), "interrupted")
 
     def pytest_sessionfinish(self) -> None:
-        """End the guests of a lab that this session made."""
+        """End the guests of a lab that this session made, and complete its run's files."""
         if self._run is not None and self._lab is not None:
             self._lab.close()
+            self._run.finish(self._lab.session())
 
 
 def _needs_guest(item: pytest.Item) -> bool:

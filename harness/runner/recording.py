@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-2.0-only
-"""What commands that work in guests share: they leave valid files and no guest, and end as their results say."""
+"""What commands that work in guests share: valid files whatever happens, what is printed, and the exit code."""
 
 from __future__ import annotations
 
@@ -7,55 +7,75 @@ import contextlib
 from collections.abc import Iterator, Sequence
 
 from harness.core.errors import HarnessError
-from harness.core.model import Outcome, Result
+from harness.core.model import Outcome, Proof, Result, RunRecord
 from harness.core.progress import results_console, say
-from harness.report import as_json
+from harness.report.as_json import results_json
 from harness.report.findings import failures_view
-from harness.report.terminal import result_table
+from harness.report.terminal import proof_table, result_table
 from harness.runner.lab import Lab
-from harness.runner.runs import RunFolder
+from harness.runner.results_folder import ResultsFolder
 
 #: Exit codes; docs/architecture.md, "Exit codes".
 GOOD, KERNEL_FAILED, IMPOSSIBLE, LAB_BROKE, INTERRUPTED = 0, 1, 2, 3, 130
 
 
 @contextlib.contextmanager
-def recorded(run: RunFolder, lab: Lab) -> Iterator[None]:
-    """Leave valid result files behind and no guest, whatever ends the body."""
+def recorded(run: ResultsFolder, lab: Lab) -> Iterator[None]:
+    """Leave complete files and no guest behind, whatever ends the body."""
+    with complete_files(run, lab), lab:
+        yield
+
+
+@contextlib.contextmanager
+def complete_files(run: ResultsFolder, lab: Lab) -> Iterator[None]:
+    """Leave complete files behind, which say why where the body ends early."""
+    run.begin(lab.session())
     try:
-        with lab:
-            yield
+        yield
     except HarnessError as error:
-        run.write(lab.session(), trouble=str(error))
+        run.finish(lab.session(), str(error))
         raise
     except (KeyboardInterrupt, SystemExit):
-        run.write(lab.session(), trouble="interrupted")
-        say("interrupted; guests and builds were ended")
+        run.finish(lab.session(), "interrupted")
         raise
     except Exception as error:
-        run.write(lab.session(), trouble=f"{type(error).__name__}: {error}")
+        run.finish(lab.session(), f"{type(error).__name__}: {error}")
         raise
+    run.finish(lab.session())
 
 
 def exit_code(results: Sequence[Result]) -> int:
-    """What a command ends with whose results these are."""
+    """The exit code of a command that had these results."""
     outcomes = {result.outcome for result in results}
     if Outcome.LAB_ERROR in outcomes:
         return LAB_BROKE
     return GOOD if all(outcome.is_good for outcome in outcomes) else KERNEL_FAILED
 
 
-def print_results(run: RunFolder, lab: Lab, json: bool) -> None:
-    """Print a run's results on standard output: as JSON, or as people read them."""
-    if json:
-        print(as_json.document(run.results, (), lab.session()), end="")
-    else:
-        console = results_console()
-        console.print(result_table(run.results), failures_view(run.results, console.width))
+def print_results(run: ResultsFolder, lab: Lab, json: bool) -> None:
+    """Print a run's results on standard output, as JSON or as tables, and say where its files are."""
+    print_run(RunRecord(run.results, run.proofs, lab.session()), json)
     say_files(run)
 
 
-def say_files(run: RunFolder) -> None:
+def print_run(run: RunRecord, json: bool) -> None:
+    """Print what a run has recorded on standard output: as JSON, or as tables and what the kernel said."""
+    if json:
+        print(results_json(run), end="")
+        return
+    console = results_console()
+    table = proof_table(run.proofs) if run.proofs else result_table(run.results)
+    results = _unproven(run.proofs) if run.proofs else run.results
+    console.print(table, failures_view(results, console.width))
+
+
+def _unproven(proofs: Sequence[Proof]) -> list[Result]:
+    """The results of the proofs that failed: a bug that shows only without its fix is no failure."""
+    failed = [proof for proof in proofs if not proof.as_known]
+    return [result for proof in failed for result in (proof.with_fix, proof.without_fix) if result is not None]
+
+
+def say_files(run: ResultsFolder) -> None:
     """Say where a run's files are."""
     say(f"JUnit:  {run.junit}")
     say(f"report: {run.html}")

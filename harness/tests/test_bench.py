@@ -129,7 +129,7 @@ class TestBoots:
             process.kill()
             process.wait()
         assert figures(here)["cold_boot_to_ssh"]["n"] == 1
-        assert json.loads((here / "runs/latest/results.json").read_text())["trouble"] == "interrupted"
+        assert json.loads((here / "runs/latest/results.json").read_text())["error"] == "interrupted"
 
 
 @pytest.mark.slow

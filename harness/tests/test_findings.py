@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 from rich.console import Console
 
 from harness.catalog.suppressions import apply
-from harness.core.model import Finding, FindingKind, Frame, Outcome, Suppression
+from harness.core.model import Finding, FindingKind, Frame, Outcome, RunRecord, Suppression
 from harness.report import html, mail
 from harness.report.findings import failures_view, is_background, overview, place
 from harness.tests.records import HOSTILE, finding, result
@@ -139,7 +139,7 @@ class TestTerminal:
 
 class TestMail:
     def test_it_has_what_a_mailing_list_needs(self) -> None:
-        text = mail.document(REPORT, [LATER], "harness run a", "kernel.config")
+        text = mail.mail_text(REPORT, [LATER], "harness run a", "kernel.config")
         assert text.startswith(f"Subject: [BUG] {REPORT.title}\n\nHello,\n")
         for word in ("6.1.192", "CONFIG_KASAN=y", "kernel.config", "  harness run a\n", LATER.title):
             assert word in text
@@ -147,23 +147,23 @@ class TestMail:
 
     def test_an_allocator_is_not_named_where_its_caller_is_known(self) -> None:
         stack = (Frame("kmalloc_trace", 1, 2), Frame("alloc_inode", 3, 4))
-        text = " ".join(mail.document(replace(REPORT, allocated=stack, freed=stack[:1])).split())
+        text = " ".join(mail.mail_text(replace(REPORT, allocated=stack, freed=stack[:1])).split())
         assert "allocated in alloc_inode()." in text
         assert "freed in kmalloc_trace()." in text
 
     def test_the_report_is_verbatim_and_prose_is_wrapped(self) -> None:
-        before, _, after = mail.document(REPORT).partition("The report:\n\n")
+        before, _, after = mail.mail_text(REPORT).partition("The report:\n\n")
         assert after == REPORT.text + "\n"
         prose = [line for line in before.splitlines() if not line.startswith((" ", "Subject:"))]
         assert max(map(len, prose)) <= 72
 
     def test_stacks_with_source_lines_are_there_only_where_lines_are_known(self) -> None:
-        assert "  withdraw+0x199/0x1f0 [fscache] fs/fscache/volume.c:476" in mail.document(REPORT)
-        assert "  atomic_read include/linux/atomic.h:27 [inline]" in mail.document(REPORT)
-        assert "source lines" not in mail.document(finding("t", FindingKind.KASAN, "f", text="x"))
+        assert "  withdraw+0x199/0x1f0 [fscache] fs/fscache/volume.c:476" in mail.mail_text(REPORT)
+        assert "  atomic_read include/linux/atomic.h:27 [inline]" in mail.mail_text(REPORT)
+        assert "source lines" not in mail.mail_text(finding("t", FindingKind.KASAN, "f", text="x"))
 
     def test_what_is_not_known_is_said(self) -> None:
-        text = " ".join(mail.document(finding("t", corrupted=True)).split())
+        text = " ".join(mail.mail_text(finding("t", corrupted=True)).split())
         assert "not known" in text
         assert "unknown" in text
         assert "the title may be wrong" in text
@@ -184,15 +184,15 @@ class TestHostileText:
         assert "[bold]" in text.replace("\n", "").replace(" ", "")
 
     def test_in_a_mail(self) -> None:
-        text = mail.document(HOSTILE_FINDING, [HOSTILE_FINDING], HOSTILE, HOSTILE)
+        text = mail.mail_text(HOSTILE_FINDING, [HOSTILE_FINDING], HOSTILE, HOSTILE)
         assert not {"\x1b", "\x07", "\x9b", "\r", "\x00"} & set(text)
 
     def test_a_title_cannot_add_header_lines_to_a_mail(self) -> None:
-        text = mail.document(finding("t\nBcc: everybody@example.org"))
+        text = mail.mail_text(finding("t\nBcc: everybody@example.org"))
         assert text.splitlines()[1] == ""
 
     def test_on_a_page(self) -> None:
-        page = html.document([result(Outcome.CRASH, HOSTILE_FINDING)], (), SESSION)
+        page = html.report_html(RunRecord((result(Outcome.CRASH, HOSTILE_FINDING),), (), SESSION))
         assert "<script" not in page
         assert "\x1b" not in page
 

@@ -17,11 +17,17 @@ from xml.etree import ElementTree
 
 import pytest
 
+from harness.core.model import Session
 from harness.runner import judge
+from harness.runner.pytest_plugin import LabSession, run_cases
+from harness.runner.runs import RunFolder
+from harness.runner.settings import Settings
 from harness.tests import front_door
+from harness.tests.conftest import Ground
 from harness.tests.fake_project import FIX, KERNEL, TITLE
 from harness.tests.fake_qemu import HANGS, Boot, FakeQemu, Reply, Start, Then, leak_report
 from harness.tests.processes import TIMEOUT, Ended, HarnessCommand, holds, is_running
+from harness.tests.records import result
 
 pytestmark = pytest.mark.slow
 
@@ -105,7 +111,7 @@ class TestRun:
         ended = self.run(harness_command)
         assert ended.status == 3
         assert "no space left on the disk that holds" in ended.errors
-        assert "no space left" in results(checkout)["trouble"]
+        assert "no space left" in results(checkout)["error"]
 
     @pytest.mark.parametrize(
         "text",
@@ -214,11 +220,14 @@ class TestProve:
 
 
 class TestSignals:
-    @pytest.fixture
-    def command(self, checkout: Path, qemu: FakeQemu, tmp_path: Path) -> Iterator[subprocess.Popen[bytes]]:
-        """``harness run`` in a process of its own, whose guest hangs in its workload."""
-        qemu.play(HANGING)
-        words = [sys.executable, "-m", "harness.tests.front_door", "run", FIX, "--kernel", KERNEL]
+    @pytest.fixture(params=[(HANGING,)])
+    def command(
+        self, checkout: Path, qemu: FakeQemu, tmp_path: Path, request: pytest.FixtureRequest
+    ) -> Iterator[subprocess.Popen[bytes]]:
+        """``harness run`` in a process of its own, whose last guest hangs in its workload."""
+        qemu.play(*request.param)
+        words = [sys.executable, "-m", "harness.tests.front_door", "run", FIX, "--kernel", KERNEL, "-j", "1"]
+        words += ["--repeat", str(len(request.param))]
         with (tmp_path / "errors").open("wb") as errors:
             process = subprocess.Popen(
                 words,
@@ -248,14 +257,79 @@ class TestSignals:
         assert command.returncode == 130
         assert "interrupted" in (tmp_path / "errors").read_text()
         assert ("session", ["error"]) in junit_cases(checkout)
-        assert results(checkout)["trouble"] == "interrupted"
+        assert results(checkout)["error"] == "interrupted"
         assert "pass" not in [result["outcome"] for result in results(checkout)["results"]]
 
-    def test_a_killed_run_takes_its_guest_along(self, command: subprocess.Popen[bytes], tmp_path: Path) -> None:
+    @pytest.fixture
+    def killed(self, command: subprocess.Popen[bytes], qemu: FakeQemu, tmp_path: Path) -> None:
+        """That command has been killed, and its guest with it; the sockets' folder is cleared."""
         command.kill()
         command.wait(TIMEOUT)
-        # That no guest is left is what the fixture asserts at the end. The sockets' folder cannot be cleared.
+        assert holds(lambda: not any(map(is_running, qemu.pids())))
         for folder in (tmp_path / "scratch").glob("lab-*"):
             for file in folder.iterdir():
                 file.unlink()
             folder.rmdir()
+
+    @pytest.mark.usefixtures("killed")
+    def test_a_killed_run_takes_its_guest_along(self, qemu: FakeQemu) -> None:
+        assert not any(map(is_running, qemu.pids()))
+
+    @pytest.mark.usefixtures("killed")
+    @pytest.mark.parametrize("command", [(LEAKING, HANGING)], indirect=True)
+    def test_a_report_is_made_of_what_a_killed_run_left(
+        self, harness_command: HarnessCommand, checkout: Path
+    ) -> None:
+        run = checkout / "runs/latest"
+        for name in ("results.json", "junit.xml", "report.html"):
+            (run / name).unlink()
+        ended = harness_command("report", run, "--json")
+        assert ended.status == 0, ended.errors
+        assert json.loads(ended.output) == results(checkout)
+        assert [each["outcome"] for each in results(checkout)["results"]] == ["leak"]
+        assert results(checkout)["session"]["kernel_release"] == "6.1.0-fake"
+        assert [tags for _, tags in junit_cases(checkout)] == [["failure"], ["error"]]
+        assert TITLE in (run / "report.html").read_text()
+        assert "the run is not complete: it was killed" in ended.errors
+
+
+class TestReport:
+    def test_without_a_folder_it_is_of_the_latest_run(self, harness_command: HarnessCommand, checkout: Path) -> None:
+        RunFolder(checkout).record(result(), Session())
+        ended = harness_command("report")
+        assert (ended.status, "test_a" in ended.output) == (0, True)
+        assert str(checkout / "runs/latest/junit.xml") in ended.errors
+
+    @pytest.mark.parametrize(
+        ("name", "said"), [("gone", "there is no such folder"), ("", "has neither results.jsonl")]
+    )
+    def test_what_is_no_run_ends_with_2(
+        self, harness_command: HarnessCommand, tmp_path: Path, name: str, said: str
+    ) -> None:
+        (tmp_path / "empty").mkdir()
+        folder = tmp_path / "empty" / name
+        ended = harness_command("report", folder)
+        assert (ended.status, ended.output) == (2, "")
+        assert ended.errors.startswith(f"error: {folder}: {said}")
+        assert list((tmp_path / "empty").iterdir()) == []
+
+
+@pytest.mark.usefixtures("canaries_seen")
+class TestPlainPytest:
+    """``pytest testcases/...``, whose lab has no command around it."""
+
+    @pytest.fixture
+    def session(self, checkout: Path, ground: Ground) -> LabSession:
+        return LabSession(Settings(checkout, ground.cache, KERNEL), named=True)
+
+    def test_it_leaves_a_complete_run(self, session: LabSession, checkout: Path) -> None:
+        run_cases(session, [str(checkout / "testcases/fixes" / FIX)])
+        assert [each["outcome"] for each in results(checkout)["results"]] == ["pass"]
+        assert "error" not in results(checkout)
+
+    def test_an_interrupted_one_says_so(self, session: LabSession, checkout: Path, tmp_path: Path) -> None:
+        file = tmp_path / "test_interrupted.py"
+        file.write_text("def test_it(guest):\n    raise KeyboardInterrupt\n")
+        with pytest.raises(KeyboardInterrupt):
+            run_cases(session, [str(file)])
+        assert results(checkout)["error"] == "interrupted"

@@ -3,11 +3,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import replace
 
 import pytest
 
 from harness.core.model import (
+    ExpectedReport,
     Finding,
     FindingKind,
     Fix,
@@ -27,6 +29,9 @@ from harness.tests.records import finding, result
 RAN = {COUNTER: 1}
 LEAK = finding(TITLE, FindingKind.MEMORY_LEAK, "cachefiles_add_cache")
 OTHER = finding("memory leak in other", FindingKind.MEMORY_LEAK, "other")
+UAF = finding("KASAN: use-after-free Read in f", FindingKind.KASAN, "f")
+LATER_UAF = replace(UAF, consequence=True)
+WARNING = finding("WARNING in g", FindingKind.WARNING, "g")
 PANIC = finding("kernel panic: out of luck", FindingKind.PANIC)
 CLEAN = result(path_counters=RAN)
 LEAKED = result(Outcome.LEAK, LEAK, variant="without lost-put", path_counters=RAN)
@@ -50,14 +55,91 @@ class TestProven:
         died = replace(LEAKED, outcome=Outcome.CRASH, findings=(LEAK, PANIC), path_counters={})
         assert proof(fix, [CLEAN], [died]).verdict is Verdict.PROVEN
 
-    def test_the_documented_report_may_be_one_of_several(self, fix: Fix) -> None:
-        crashed = replace(LEAKED, outcome=Outcome.CRASH, findings=(OTHER, LEAK))
-        assert proof(fix, [CLEAN], [crashed]).verdict is Verdict.PROVEN
+    def test_the_documented_leak_may_be_any_of_those_that_a_scan_found(self, fix: Fix) -> None:
+        """kmemleak lists them in no order of time, and the parser marks all but the first as consequences."""
+        for findings in ((OTHER, replace(LEAK, consequence=True)), (LEAK, replace(OTHER, consequence=True))):
+            weighed = proof(fix, [CLEAN], [replace(LEAKED, findings=findings)])
+            assert weighed.verdict is Verdict.PROVEN
+            assert weighed.also == (OTHER.title,)
 
     def test_a_failed_assertion_may_be_the_signature(self, fix: Fix) -> None:
         asserting = replace(fix, signature=Signature(assertion="returned -?[0-9]+"))
         failed = result(Outcome.FAIL, message="mount returned -5", path_counters=RAN)
         assert proof(asserting, [CLEAN], [failed]).verdict is Verdict.PROVEN
+
+
+class TestFirstFailure:
+    """The signature has to be what a test case failed by first."""
+
+    def crashed(self, *findings: Finding) -> Result:
+        return result(Outcome.CRASH, *findings, path_counters=RAN)
+
+    def weighed(self, fix: Fix, *findings: Finding) -> Proof:
+        documented = replace(fix, signature=Signature(titles=(UAF.title,)))
+        return proof(documented, [CLEAN], [self.crashed(*findings)])
+
+    def test_the_documented_report_is_not_enough_where_another_came_first(self, fix: Fix) -> None:
+        weighed = self.weighed(fix, WARNING, LATER_UAF)
+        assert weighed.verdict is Verdict.WRONG_SIGNATURE
+        assert f"expected {UAF.title!r} first" in weighed.reason
+        assert f"saw crash: {WARNING.title}; {UAF.title}" in weighed.reason
+        assert weighed.seen == ""
+
+    def test_an_alternative_title_of_the_first_report_is_enough(self, fix: Fix) -> None:
+        assert self.weighed(fix, replace(WARNING, alt_titles=(UAF.title,)), LATER_UAF).verdict is Verdict.PROVEN
+
+    def test_a_report_that_is_a_consequence_is_not_the_first_wherever_it_stands(self, fix: Fix) -> None:
+        """Reports stand in the order in which they end."""
+        assert self.weighed(fix, replace(WARNING, consequence=True), UAF).verdict is Verdict.PROVEN
+
+    def test_known_noise_is_not_the_first(self, fix: Fix) -> None:
+        weighed = self.weighed(fix, replace(WARNING, suppressed=True), UAF)
+        assert (weighed.verdict, weighed.also) == (Verdict.PROVEN, ())
+
+    def test_a_documented_leak_is_not_enough_where_the_log_has_a_report(self, fix: Fix) -> None:
+        assert proof(fix, [CLEAN], [self.crashed(WARNING, LEAK)]).verdict is Verdict.WRONG_SIGNATURE
+
+    def test_an_assertion_is_not_enough_where_there_is_a_finding(self, fix: Fix) -> None:
+        asserting = replace(fix, signature=Signature(assertion="."))
+        assert proof(asserting, [CLEAN], [LEAKED]).verdict is Verdict.WRONG_SIGNATURE
+
+    def test_a_bisection_takes_a_report_that_came_later(self) -> None:
+        assert matches(Signature(titles=(UAF.title,)), self.crashed(WARNING, LATER_UAF))
+
+
+class TestAndAlso:
+    """What is neither the signature nor its consequence stands in the verdict's line."""
+
+    def weighed(self, fix: Fix, *findings: Finding, more: Sequence[Finding] = ()) -> Proof:
+        documented = replace(fix, signature=Signature(titles=(UAF.title, PANIC.title)))
+        others = [result(Outcome.CRASH, *more, path_counters=RAN)] if more else []
+        weighed = proof(
+            documented, [CLEAN] * (1 + len(others)), [result(Outcome.CRASH, *findings, path_counters=RAN), *others]
+        )
+        assert weighed.verdict is Verdict.PROVEN
+        assert weighed.reason.endswith(f"; and also: {'; '.join(weighed.also)}" if weighed.also else UAF.title)
+        return weighed
+
+    def test_nothing_else_is_not_told(self, fix: Fix) -> None:
+        assert self.weighed(fix, UAF).also == ()
+
+    def test_consequences_are_not_told(self, fix: Fix) -> None:
+        assert self.weighed(fix, UAF, LATER_UAF, replace(WARNING, consequence=True)).also == ()
+
+    def test_another_finding_is_told_once(self, fix: Fix) -> None:
+        assert self.weighed(fix, UAF, WARNING, WARNING).also == (WARNING.title,)
+
+    def test_a_leak_is_told_where_no_task_died(self, fix: Fix) -> None:
+        assert self.weighed(fix, UAF, LEAK).also == (LEAK.title,)
+
+    def test_a_leak_after_a_task_died_is_a_consequence(self, fix: Fix) -> None:
+        assert self.weighed(fix, UAF, replace(PANIC, consequence=True), LEAK).also == ()
+
+    def test_the_findings_of_other_results_are_told_too(self, fix: Fix) -> None:
+        assert self.weighed(fix, UAF, more=(UAF, OTHER)).also == (OTHER.title,)
+
+    def test_another_verdict_has_it_all_in_its_reason(self, fix: Fix) -> None:
+        assert proof(fix, [CLEAN], [replace(LEAKED, findings=(OTHER,))]).also == ()
 
 
 class TestNotReproduced:
@@ -91,7 +173,7 @@ class TestWrongSignature:
 
 class TestRegressed:
     @pytest.mark.parametrize("outcome", [Outcome.FAIL, Outcome.CRASH, Outcome.HANG, Outcome.LEAK])
-    def test_trouble_with_the_fix_in_place(self, fix: Fix, outcome: Outcome) -> None:
+    def test_a_failure_with_the_fix(self, fix: Fix, outcome: Outcome) -> None:
         weighed = proof(fix, [replace(CLEAN, outcome=outcome)], [LEAKED])
         assert weighed.verdict is Verdict.REGRESSED
 
@@ -145,6 +227,26 @@ class TestSignatures:
     def test_title_and_all_frames_must_be_there(self, seen: Finding, match: bool) -> None:
         signature = Signature(titles=("t",), frames=("f", "g"))
         assert matches(signature, result(Outcome.CRASH, seen)) is match
+
+    @pytest.mark.parametrize(
+        ("seen", "match"),
+        [
+            (finding("t", FindingKind.OOPS, "f"), True),
+            (finding("u", FindingKind.OOPS, "x", "g"), True),
+            (finding("u", FindingKind.OOPS, "f"), False),
+            (finding("t", FindingKind.OOPS, "g"), False),
+            (finding("v", FindingKind.OOPS, "f", "g"), False),
+        ],
+    )
+    def test_of_several_reports_one_must_be_there_with_its_own_frames(self, seen: Finding, match: bool) -> None:
+        reports = (ExpectedReport(("t",), ("f",), "49 of 50"), ExpectedReport(("u",), ("g",), "1 of 50"))
+        assert matches(Signature(any_of=reports), result(Outcome.CRASH, seen)) is match
+
+    def test_each_report_that_may_come_is_named_where_another_one_came(self, fix: Fix) -> None:
+        reports = (ExpectedReport(("t",), ("f",), "49 of 50"), ExpectedReport(("u", "v"), ("g", "h"), "1 of 50"))
+        weighed = proof(replace(fix, signature=Signature(any_of=reports)), [CLEAN], [LEAKED])
+        assert weighed.verdict is Verdict.WRONG_SIGNATURE
+        assert "expected 't' with f on the stack, or 'u' or 'v' with g, h on the stack, saw" in weighed.reason
 
     def test_the_frames_may_not_be_spread_over_two_reports(self) -> None:
         signature = Signature(titles=("t",), frames=("f", "g"))

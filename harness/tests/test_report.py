@@ -6,17 +6,20 @@ from __future__ import annotations
 import dataclasses
 import io
 import json
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 from xml.etree import ElementTree
 
 import pytest
+import xmlschema
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from rich.console import Console
 
 from harness.catalog import spec
 from harness.core.model import (
+    ExpectedReport,
     Finding,
     FindingKind,
     Fix,
@@ -26,18 +29,24 @@ from harness.core.model import (
     Presence,
     Proof,
     Result,
+    RunRecord,
     Session,
+    Signature,
     Stage,
     Verdict,
 )
 from harness.core.text import without_control_characters
-from harness.core.typed_json import decoded, encoded
-from harness.report import as_json, catalogue, html, junit
+from harness.report import as_json, journal
+from harness.report.catalogue import catalogue_markdown
+from harness.report.html import report_html
+from harness.report.junit import junit_xml
 from harness.report.terminal import proof_table, result_line, result_table
 from harness.tests.records import HOSTILE, finding, result
 
 SESSION = Session("tcg", "microvm", "6.1.0-fake", True, "0.1.0", "runs/1", 1.0)
 REPORT = finding("KASAN: use-after-free Read in f", FindingKind.KASAN, "f", text="line one\nline two")
+#: What Jenkins takes.
+JUNIT_SCHEMA = xmlschema.XMLSchema(Path(__file__).parent / "data/junit.xsd")
 #: For each outcome the element of a JUnit test case that tells it.
 JUNIT_ELEMENTS = {Outcome.PASS: None, Outcome.SKIP: "skipped", Outcome.LAB_ERROR: "error"}
 
@@ -83,25 +92,37 @@ def hostile_result(outcome: Outcome = Outcome.CRASH) -> Result:
     return result(outcome, hostile, case=HOSTILE, kernel=HOSTILE, variant=HOSTILE, path_counters={HOSTILE: 1})
 
 
+def run_of(*results: Result, proofs: Sequence[Proof] = (), error: str = "") -> RunRecord:
+    return RunRecord(results, tuple(proofs), SESSION, error)
+
+
 def suite_of(text: str) -> ElementTree.Element:
+    """The suite of a JUnit text that Jenkins takes."""
+    JUNIT_SCHEMA.validate(text)
     suite = ElementTree.fromstring(text.encode()).find("testsuite")
     assert suite is not None
     return suite
 
 
+def case_of(run: RunRecord) -> ElementTree.Element:
+    """The only test case of a run's JUnit."""
+    (case,) = suite_of(junit_xml(run)).iter("testcase")
+    return case
+
+
+def tags_of(case: ElementTree.Element) -> list[str]:
+    return [child.tag for child in case if child.tag != "system-out"]
+
+
 class TestJunit:
     @pytest.mark.parametrize("outcome", list(Outcome))
     def test_each_outcome_has_its_element(self, outcome: Outcome) -> None:
-        suite = suite_of(junit.document([result(outcome, message="why")], (), SESSION))
-        case = suite.find("testcase")
-        assert case is not None
-        assert [child.tag for child in case] == [
-            tag for tag in [JUNIT_ELEMENTS.get(outcome, "failure")] if tag is not None
-        ]
+        case = case_of(run_of(result(outcome, message="why")))
+        assert tags_of(case) == [tag for tag in [JUNIT_ELEMENTS.get(outcome, "failure")] if tag is not None]
 
     def test_a_failure_has_the_report_and_the_command_that_repeats_it(self) -> None:
         crashed = result(Outcome.CRASH, REPORT, repeat_command="harness run a", evidence="runs/1/a")
-        failure = suite_of(junit.document([crashed], (), SESSION)).find("testcase/failure")
+        failure = case_of(run_of(crashed)).find("failure")
         assert failure is not None
         assert failure.get("message") == REPORT.title
         for word in ("line two", "repeat: harness run a", "evidence: runs/1/a"):
@@ -118,47 +139,95 @@ class TestJunit:
         ],
     )
     def test_with_proofs_each_verdict_has_its_element(self, verdict: Verdict, element: str | None) -> None:
-        suite = suite_of(junit.document([result(Outcome.CRASH)], [proof_of(verdict)], SESSION))
-        tags = {child.tag for case in suite.iter("testcase") for child in case} - {"system-out"}
-        assert tags == ({element} if element else set())
+        case = case_of(run_of(result(Outcome.CRASH), proofs=[proof_of(verdict)]))
+        assert tags_of(case) == ([element] if element else [])
 
-    def test_trouble_is_an_error_of_its_own(self) -> None:
-        suite = suite_of(junit.document([result()], (), SESSION, trouble="interrupted"))
+    def test_an_early_end_is_an_error_of_its_own(self) -> None:
+        suite = suite_of(junit_xml(run_of(result(), error="interrupted")))
         assert (suite.get("tests"), suite.get("errors")) == ("2", "1")
 
     def test_nothing_at_all_is_valid(self) -> None:
-        assert suite_of(junit.document((), (), Session())).get("tests") == "0"
+        assert suite_of(junit_xml(RunRecord())).get("tests") == "0"
 
     def test_the_counts_are_right(self) -> None:
-        results = [result(outcome) for outcome in Outcome]
-        suite = suite_of(junit.document(results, (), SESSION))
+        suite = suite_of(junit_xml(run_of(*(result(outcome) for outcome in Outcome))))
         assert (suite.get("tests"), suite.get("errors"), suite.get("skipped")) == ("7", "1", "1")
-        assert suite.get("failures") == "4"
+        assert (suite.get("failures"), suite.get("time")) == ("4", "10.500")
+
+    def test_the_time_of_a_suite_has_no_exponent(self) -> None:
+        assert suite_of(junit_xml(run_of(result(seconds=1e-7)))).get("time") == "0.000"
 
     @pytest.mark.parametrize("outcome", list(Outcome))
     def test_hostile_text_stays_text(self, outcome: Outcome) -> None:
-        text = junit.document([hostile_result(outcome)], (), SESSION, trouble=HOSTILE)
+        text = junit_xml(run_of(hostile_result(outcome), error=HOSTILE))
         assert "script" not in {element.tag for element in suite_of(text).iter()}
 
     def test_hostile_text_in_proofs_stays_text(self) -> None:
-        hostile = proof_of(Verdict.REGRESSED, reason=HOSTILE, with_fix=hostile_result(), without_fix=None)
-        suite_of(junit.document((), [hostile], SESSION))
+        hostile = proof_of(
+            Verdict.REGRESSED, reason=HOSTILE, with_fix=hostile_result(), without_fix=None, earlier=(HOSTILE,)
+        )
+        suite_of(junit_xml(run_of(proofs=[hostile])))
 
     @settings(max_examples=50)
     @given(st.lists(RESULTS, max_size=2), TEXT)
-    def test_it_is_valid_whatever_the_results_are(self, results: list[Result], trouble: str) -> None:
-        suite_of(junit.document(results, (), SESSION, trouble))
+    def test_it_is_valid_whatever_the_results_are(self, results: list[Result], error: str) -> None:
+        suite_of(junit_xml(run_of(*results, error=error)))
+
+
+class TestAttemptsInJunit:
+    """Earlier attempts are what Jenkins' junit plugin takes for those of a flaky test."""
+
+    EARLIER = ("inconclusive: no guest", "wrong signature: another report")
+
+    def test_where_the_last_attempt_did_not_fail_the_earlier_ones_are_flaky_failures(self) -> None:
+        case = case_of(run_of(proofs=[proof_of(Verdict.PROVEN, earlier=self.EARLIER)]))
+        assert tags_of(case) == ["flakyFailure", "flakyFailure"]
+        attempts = case.findall("flakyFailure")
+        assert [(each.get("type"), each.get("message")) for each in attempts] == [
+            ("inconclusive", self.EARLIER[0]),
+            ("wrong signature", self.EARLIER[1]),
+        ]
+        assert [each.findtext("stackTrace") for each in attempts] == list(self.EARLIER)
+
+    def test_where_the_last_attempt_failed_the_earlier_ones_are_reruns(self) -> None:
+        case = case_of(run_of(proofs=[proof_of(Verdict.NOT_REPRODUCED, earlier=self.EARLIER)]))
+        assert tags_of(case) == ["failure", "rerunFailure", "rerunFailure"]
+
+    @pytest.mark.parametrize(
+        ("outcome", "tags"),
+        [(Outcome.PASS, ["flakyFailure"]), (Outcome.LEAK, ["failure", "rerunFailure"])],
+    )
+    def test_a_guest_that_came_up_at_the_second_attempt_is_told(self, outcome: Outcome, tags: list[str]) -> None:
+        case = case_of(run_of(result(outcome, message="why", boot_attempts=2)))
+        assert tags_of(case) == tags
+        assert [each.get("type") for each in case if each.tag.endswith("Failure")] == ["boot"]
+
+    def test_one_attempt_is_not_told(self) -> None:
+        assert tags_of(case_of(run_of(result(boot_attempts=1)))) == []
+
+    @pytest.mark.parametrize(
+        "wrong",
+        [
+            '<testsuites disabled="0"/>',
+            '<testsuites time="1e-05"/>',
+            '<testsuites><testsuite name="a" tests="1" failures="0"/></testsuites>',
+            '<testsuites><testsuite name="a" tests="1" failures="0" errors="0"><testcase name="b">'
+            '<flakyFailure message="without a type"/></testcase></testsuite></testsuites>',
+        ],
+    )
+    def test_the_schema_refuses_what_jenkins_refuses(self, wrong: str) -> None:
+        assert not JUNIT_SCHEMA.is_valid(wrong)
 
 
 class TestJson:
     @settings(max_examples=50)
     @given(st.lists(RESULTS, max_size=2))
     def test_results_survive_the_way_there_and_back(self, results: list[Result]) -> None:
-        text = json.dumps(encoded(list[Result], results))
-        assert decoded(list[Result], json.loads(text)) == results
+        run = run_of(*results, proofs=[proof_of(Verdict.PROVEN)], error="interrupted")
+        assert as_json.read_results(as_json.results_json(run)) == run
 
-    def test_the_document_has_the_keys_that_scripts_rely_on(self) -> None:
-        record = json.loads(as_json.document([result()], [proof_of(Verdict.PROVEN)], SESSION))
+    def test_the_keys_that_scripts_rely_on_are_there(self) -> None:
+        record = json.loads(as_json.results_json(run_of(result(), proofs=[proof_of(Verdict.PROVEN)])))
         assert set(record) == {"proofs", "results", "session"}
         needed = {
             "case",
@@ -178,33 +247,91 @@ class TestJson:
         needed = {"accelerator", "machine", "kernel_release", "canaries_seen", "harness_version"}
         assert needed <= set(record["session"])
 
-    def test_trouble_is_told(self) -> None:
-        assert json.loads(as_json.document((), (), SESSION, "interrupted"))["trouble"] == "interrupted"
+    def test_an_early_end_is_told(self) -> None:
+        assert json.loads(as_json.results_json(run_of(error="interrupted")))["error"] == "interrupted"
 
     def test_hostile_text_survives(self) -> None:
-        record = json.loads(as_json.document([hostile_result()], (), SESSION))
+        record = json.loads(as_json.results_json(run_of(hostile_result())))
         assert record["results"][0]["case"] == HOSTILE
 
-    def test_values_that_are_no_results_are_refused(self) -> None:
-        with pytest.raises(ValueError, match="outcome"):
-            decoded(list[Result], [{"case": "a"}])
+    def test_results_of_the_first_version_are_read(self) -> None:
+        record = json.loads(as_json.results_json(run_of(result(reverted=("a",), applied=("b",)))))
+        record["results"][0]["without"] = record["results"][0].pop("reverted")
+        record["results"][0]["added"] = record["results"][0].pop("applied")
+        read = as_json.read_results(json.dumps({**record, "trouble": "interrupted"}))
+        assert (read.results[0].reverted, read.results[0].applied, read.error) == (("a",), ("b",), "interrupted")
+        assert as_json.read_result(json.dumps(record["results"][0])) == read.results[0]
+
+    @pytest.mark.parametrize("text", ["{}", "[]", '{"results": [{"case": "a"}], "session": {}}', "not JSON"])
+    def test_what_is_not_results_is_refused(self, text: str) -> None:
+        with pytest.raises(ValueError):
+            as_json.read_results(text)
+
+
+class TestJournal:
+    """``results.jsonl``: what is read of it, whole or not."""
+
+    LINES = (
+        journal.session_entry(Session()),
+        journal.result_entry(result(case="second"), 2),
+        journal.result_entry(result(case="first"), 1),
+        journal.proof_entry(proof_of(Verdict.PROVEN), 0),
+        journal.session_entry(SESSION),
+        journal.end_entry(""),
+    )
+
+    def test_results_stand_in_the_order_of_their_places_and_the_last_session_counts(self) -> None:
+        run = journal.read("".join(self.LINES))
+        assert [each.case for each in run.results] == ["first", "second"]
+        assert (run.proofs, run.session, run.error) == ((proof_of(Verdict.PROVEN),), SESSION, "")
+
+    @settings(max_examples=50)
+    @given(st.lists(RESULTS, max_size=2), TEXT)
+    def test_results_survive_the_way_there_and_back(self, results: list[Result], error: str) -> None:
+        lines = [journal.result_entry(each, place) for place, each in enumerate(results)]
+        run = journal.read("".join([journal.session_entry(SESSION), *lines, journal.end_entry(error)]))
+        assert run == run_of(*results, error=error)
+
+    @given(st.integers(0, sum(map(len, LINES))))
+    def test_a_line_that_is_cut_anywhere_costs_only_itself(self, length: int) -> None:
+        text = "".join(self.LINES)[:length]
+        whole = text.count("\n")
+        run = journal.read(text)
+        assert len(run.results) == sum(line in self.LINES[1:3] for line in self.LINES[:whole])
+        assert run.error == ("" if whole == len(self.LINES) else journal.NO_END)
+
+    def test_a_last_line_of_nothing_but_zeros_is_ignored(self) -> None:
+        assert len(journal.read("".join(self.LINES[:2]) + "\0" * 40 + "\n").results) == 1
+
+    @pytest.mark.parametrize("line", ["not JSON\n", "[]\n", '{"kind": "guess"}\n', '{"kind": "result"}\n'])
+    def test_a_damaged_line_before_the_last_is_refused_with_its_number(self, line: str) -> None:
+        with pytest.raises(ValueError, match="line 2 "):
+            journal.read("".join([self.LINES[0], line, self.LINES[1]]))
+
+    def test_each_record_is_one_line(self) -> None:
+        assert [line.count("\n") for line in self.LINES] == [1] * len(self.LINES)
+        assert journal.result_entry(hostile_result(), 0).count("\n") == 1
+
+    def test_hostile_text_survives(self) -> None:
+        hostile = dataclasses.replace(hostile_result(), path_counters={})
+        assert journal.read(journal.result_entry(hostile, 0)).results == (hostile,)
 
 
 class TestHtml:
     def test_a_page_has_results_and_proofs(self) -> None:
-        page = html.document([result(Outcome.CRASH, REPORT)], [proof_of(Verdict.PROVEN)], SESSION)
+        page = report_html(run_of(result(Outcome.CRASH, REPORT), proofs=[proof_of(Verdict.PROVEN)]))
         for word in (REPORT.title, "proven", "6.1.0-fake", "0123456789ab"):
             assert word in page
 
     def test_hostile_text_is_escaped(self) -> None:
         hostile = proof_of(Verdict.REGRESSED, reason=HOSTILE, with_fix=hostile_result(), without_fix=None)
-        page = html.document([hostile_result()], [hostile], SESSION, trouble=HOSTILE)
+        page = report_html(run_of(hostile_result(), proofs=[hostile], error=HOSTILE))
         assert "<script" not in page
         assert "&lt;script&gt;" in page
         assert "\x1b" not in page
 
     def test_nothing_at_all_makes_a_page(self) -> None:
-        assert "<html" in html.document((), (), Session())
+        assert "<html" in report_html(RunRecord())
 
 
 class TestTerminal:
@@ -253,8 +380,8 @@ class TestTerminal:
 
 def test_the_catalogue_in_the_documentation_is_that_of_the_fixes() -> None:
     checkout = Path(__file__).parents[2]
-    text = catalogue.document(spec.load_fixes(checkout, ()))
-    assert (checkout / "docs/catalogue.md").read_text() == text, "write it anew: CONTRIBUTING.md, 'A new fix'"
+    text = catalogue_markdown(spec.load_fixes(checkout, ()))
+    assert (checkout / "docs/catalogue.md").read_text() == text, "regenerate it: CONTRIBUTING.md, 'A new fix'"
 
 
 def test_the_catalogue_says_why_a_fix_is_not_proven(fix: Fix) -> None:
@@ -262,9 +389,27 @@ def test_the_catalogue_says_why_a_fix_is_not_proven(fix: Fix) -> None:
         "debian-6.1": FixOnKernel(Presence.MISSING),
         "debian-6.12": FixOnKernel(verdict=Verdict.NOT_REPRODUCED, reason="nobody knows"),
     }
-    text = catalogue.document([dataclasses.replace(fix, kernels=known)])
+    text = catalogue_markdown([dataclasses.replace(fix, kernels=known)])
     assert "| proven (applied) | not reproduced |" in text
     assert f"* `{fix.name}` on debian-6.12: nobody knows." in text
+
+
+def test_the_catalogue_has_each_report_that_may_come_with_its_rate(fix: Fix) -> None:
+    reports = (
+        ExpectedReport(("one", "one, in 6.12"), ("f",), "49 of 50"),
+        ExpectedReport(("other",), ("g",), "1 of 50"),
+    )
+    text = catalogue_markdown([dataclasses.replace(fix, signature=Signature(any_of=reports))])
+    assert "| one (49 of 50)<br>other (1 of 50) |" in text
+
+
+def test_what_else_was_reported_is_told_everywhere() -> None:
+    proof = proof_of(Verdict.PROVEN, reason="clean; and also: memory leak in f", also=("memory leak in f",))
+    shown = Console(width=200, file=io.StringIO(), record=True)
+    shown.print(proof_table([proof]))
+    run = run_of(proofs=[proof])
+    for text in (shown.export_text(), report_html(run), junit_xml(run), as_json.results_json(run)):
+        assert "and also: memory leak in f" in " ".join(text.split())
 
 
 def test_an_earlier_attempt_is_told_everywhere() -> None:
@@ -273,9 +418,9 @@ def test_an_earlier_attempt_is_told_everywhere() -> None:
     shown.print(proof_table([proof]))
     for text in (
         shown.export_text(),
-        html.document([], [proof], SESSION),
-        junit.document([], [proof], SESSION),
-        as_json.document([], [proof], SESSION),
+        report_html(run_of(proofs=[proof])),
+        junit_xml(run_of(proofs=[proof])),
+        as_json.results_json(run_of(proofs=[proof])),
     ):
         assert "wrong signature: another report" in " ".join(text.split())
 
@@ -293,7 +438,7 @@ def test_a_verdict_stands_beside_what_was_known(verdict: Verdict, known: Verdict
     shown = Console(width=200, file=io.StringIO(), record=True)
     shown.print(proof_table([proof]))
     assert note in shown.export_text()
-    assert note in html.document([], [proof], SESSION)
-    tags = [child.tag for case in suite_of(junit.document([], [proof], SESSION)) for child in case]
+    assert note in report_html(run_of(proofs=[proof]))
+    tags = [child.tag for case in suite_of(junit_xml(run_of(proofs=[proof]))) for child in case]
     assert ("failure" in tags) == (verdict is not known)
     assert ("skipped" in tags) == (verdict is known)

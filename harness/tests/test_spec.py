@@ -11,7 +11,7 @@ import pytest
 
 from harness.catalog import spec
 from harness.core.errors import UserError
-from harness.core.model import FixOnKernel, Kernel, Presence, ReproductionClass, SourceKind, Verdict
+from harness.core.model import ExpectedReport, FixOnKernel, Kernel, Presence, ReproductionClass, SourceKind, Verdict
 from harness.tests.fake_project import FIX, FIX_FACTS, IMAGE, KERNEL, TITLE, kernel_facts
 
 CHECKOUT = Path(__file__).parents[2]
@@ -183,6 +183,18 @@ class TestFixes:
         assert fix.revert_patch.is_file()
         assert [test.name for test in fix.tests] == ["test_lost_put.py"]
 
+    def test_a_signature_may_name_several_reports_of_which_one_comes(self, project: Path) -> None:
+        text = """any-of:
+              - {titles: [t, "t in 6.12"], frames: [f, g], rate: 49 of 50}
+              - {titles: [u], frames: [h], rate: 1 of 50}"""
+        fix_file(project).write_text(FIX_FACTS.replace(f'titles: ["{TITLE}"]', text))
+        signature = spec.load_fix(project, FIX).signature
+        assert signature.any_of == signature.reports
+        assert signature.reports == (
+            ExpectedReport(("t", "t in 6.12"), ("f", "g"), "49 of 50"),
+            ExpectedReport(("u",), ("h",), "1 of 50"),
+        )
+
     def test_no_names_mean_all_fixes(self, project: Path) -> None:
         assert [fix.name for fix in spec.load_fixes(project, ())] == [FIX]
 
@@ -204,6 +216,10 @@ class TestFixes:
             ("subsystem: cachefiles", "subsystem: ext4", "key 'subsystem'.*found 'ext4'"),
             ("reproduction: deterministic", "reproduction: luck", "key 'reproduction'.*found 'luck'"),
             (f'titles: ["{TITLE}"]', "frames: [a]", "key 'signature': .*titles of kernel reports"),
+            (f'titles: ["{TITLE}"]', "any-of: [{titles: [t], frames: [f]}]", r"any-of\.0\.rate': Field required"),
+            (f'titles: ["{TITLE}"]', "any-of: [{titles: [t], frames: [], rate: r}]", r"any-of\.0\.frames'"),
+            (f'titles: ["{TITLE}"]', "any-of: [{titles: [t], frames: [f], rate: r}]", "any-of needs two reports"),
+            (f'titles: ["{TITLE}"]', "titles: [a]\n  any-of: [{titles: [t], frames: [f], rate: r}]", "not both"),
             ("{binds: 1}", "{}", "key 'path-counters'"),
             ("{binds: 1}", "{binds: many}", r"key 'path-counters\.binds'.*found 'many'"),
             ("path-counters", "path_counters", "key 'path-counters': Field required"),

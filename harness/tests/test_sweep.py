@@ -437,7 +437,7 @@ class TestResume:
         assert ended.status == 130
         (left,) = json.loads((here / "runs/latest/sweep.json").read_text())["operations"]
         assert [it["nth"] for it in left["iterations"]] == [0, 1]
-        assert json.loads((here / "runs/latest/results.json").read_text())["trouble"] == "interrupted"
+        assert json.loads((here / "runs/latest/results.json").read_text())["error"] == "interrupted"
 
         qemu.play(CLEAN)
         one = only(swept("--resume", "--json"))
