@@ -91,7 +91,7 @@ def _second_files(log: Sequence[dict[str, Any]]) -> Iterator[str]:
 def _reads_of_nothing(log: Sequence[dict[str, Any]]) -> Iterator[str]:
     """A READ is of an object that an OPEN came with (commit 0a790040838c).
 
-    Of a CLOSE the same is not true, though it should be: testcases/suspects/close_of_nothing.txt.
+    Of a CLOSE the same is not true, though it should be: testcases/suspects/close-of-nothing/report.txt.
     """
     objects = {record["object_id"] for record in log if record["event"] == "open"}
     for record in log:

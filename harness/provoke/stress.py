@@ -23,7 +23,7 @@ from harness.vm.guest import Guest
 #: Kibibytes of the images' files. Their data are asked for once: many images make many requests.
 _SIZES = dict(zip(IMAGES, (256, 256, 256, 512, 512, 512, 1024, 1024, 1024, 2048), strict=True))
 #: Functions of the subject; the compiler's and the tracer's own are left out, and those that run once. To probe the
-#: last one of a module, which is its exit, reads beyond the module's pages (testcases/suspects/last_function.txt).
+#: last one of a module, which is its exit, reads beyond the module's pages (testcases/suspects/last-function/report.txt).
 _FUNCTION = re.compile(
     r"^\S+ [tT] (_*(?:cachefiles|fscache|netfs|ondemand|z?_?erofs)\w*(?<!_init)(?<!_exit))\t\[(\w+)\]$", re.MULTILINE
 )
