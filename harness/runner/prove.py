@@ -3,13 +3,12 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 
-from harness.core.model import FATAL_KINDS, Finding, Fix, Outcome, Presence, Proof, Result, Signature, Verdict
+from harness.core.model import FATAL_KINDS, Fix, Outcome, Presence, Proof, Result, Signature, Verdict
 from harness.core.progress import say
-from harness.runner.judge import names, titles
+from harness.runner.judge import titles
 from harness.runner.lab import Lab
 
 #: Runs a fix's test cases with some fixes reverted, others applied, for the n-th time, and returns their results.
@@ -142,15 +141,9 @@ def _verdict_without(fix: Fix, without_fix: Sequence[Result]) -> tuple[Verdict, 
 
 def matches(signature: Signature, result: Result) -> bool:
     """Whether a result shows what a signature predicts."""
-    if any(_finding_matches(signature, finding) for finding in result.findings):
+    if any(map(signature.matches, result.findings)):
         return True
-    failed = result.outcome in (Outcome.FAIL, Outcome.HANG)
-    return bool(signature.assertion and failed and re.search(signature.assertion, result.message))
-
-
-def _finding_matches(signature: Signature, finding: Finding) -> bool:
-    titled = any(title in signature.titles for title in (finding.title, *finding.alt_titles))
-    return titled and all(names(finding, function) for function in signature.frames)
+    return result.outcome in (Outcome.FAIL, Outcome.HANG) and signature.matches(result.message)
 
 
 def lacking_counters(path_counters: Mapping[str, int], result: Result) -> list[str]:
@@ -183,6 +176,6 @@ def _expected(signature: Signature) -> str:
 def what_was_seen(signature: Signature, result: Result) -> str:
     """What a result that matches a signature shows of it: the finding's title, or the failed assertion."""
     for finding in result.findings:
-        if _finding_matches(signature, finding):
+        if signature.matches(finding):
             return finding.title
     return result.message.splitlines()[0] if result.message else str(result.outcome)

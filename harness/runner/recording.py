@@ -11,6 +11,7 @@ from harness.core.model import Outcome, Result
 from harness.core.progress import results_console, say
 from harness.report import as_json
 from harness.report.findings import failures_view
+from harness.report.known import known_summary
 from harness.report.terminal import result_table
 from harness.runner.lab import Lab
 from harness.runner.runs import RunFolder
@@ -37,12 +38,27 @@ def recorded(run: RunFolder, lab: Lab) -> Iterator[None]:
         raise
 
 
-def exit_code(results: Sequence[Result]) -> int:
-    """What a command ends with whose results these are."""
-    outcomes = {result.outcome for result in results}
-    if Outcome.LAB_ERROR in outcomes:
+def load_known(lab: Lab, until_new: bool) -> None:
+    """Load what kernels are known for before anything boots, where a command needs it.
+
+    Raises:
+        UserError: a file is malformed.
+    """
+    if until_new:
+        _ = lab.known_bugs
+
+
+def exit_code(results: Sequence[Result], until_new: bool = False) -> int:
+    """What a command ends with whose results these are.
+
+    Args:
+        results: of the command.
+        until_new: only what is new was looked for: what kernels are known for fails nothing.
+    """
+    if any(result.outcome is Outcome.LAB_ERROR for result in results):
         return LAB_BROKE
-    return GOOD if all(outcome.is_good for outcome in outcomes) else KERNEL_FAILED
+    good = all(result.nothing_new if until_new else result.outcome.is_good for result in results)
+    return GOOD if good else KERNEL_FAILED
 
 
 def print_results(run: RunFolder, lab: Lab, json: bool) -> None:
@@ -52,7 +68,14 @@ def print_results(run: RunFolder, lab: Lab, json: bool) -> None:
     else:
         console = results_console()
         console.print(result_table(run.results), failures_view(run.results, console.width))
+    say_known(run)
     say_files(run)
+
+
+def say_known(run: RunFolder) -> None:
+    """Say which known bugs a run has met, and how often."""
+    if line := known_summary(run.results):
+        say(line)
 
 
 def say_files(run: RunFolder) -> None:

@@ -37,4 +37,5 @@ def test_a_file_that_was_not_culled_can_be_used(guest: Guest) -> None:
     daemon = OndemandDaemon(guest, cache, {"image": image})
     again = guest.try_run(mount)
     daemon.stop()
-    assert again.status == 0, f"the image cannot be mounted any more: {again.errors.strip()}"
+    error = again.errors.strip()
+    assert again.status == 0, f"the image whose file was not culled cannot be mounted any more: {error}"

@@ -30,4 +30,5 @@ def test_a_file_without_its_attribute_is_made_anew(guest: Guest) -> None:
     daemon = OndemandDaemon(guest, cache, {"image": image})
     again = guest.try_run(mount)
     daemon.stop()
-    assert again.status == 0, f"the image cannot be mounted any more: {again.errors.strip()}"
+    error = again.errors.strip()
+    assert again.status == 0, f"the image whose file lacks its attribute cannot be mounted any more: {error}"

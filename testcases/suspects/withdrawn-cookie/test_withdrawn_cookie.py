@@ -23,8 +23,11 @@ from harness.provoke import (
 )
 from harness.vm.guest import Guest
 
-#: How long the withdrawal is held up, with interrupts off: a second processor frees the cookie in a few milliseconds.
-HELD_MS = 1000
+#: How long the withdrawal is held up, with interrupts off: a second processor frees the cookie in a few milliseconds,
+#: once it goes on.
+HELD_MS = 3000
+#: How long the worker that frees the cookie waits, so that the withdrawal comes first also on a busy host.
+HEAD_START_MS = 500
 #: Ended long before.
 WAITS_MS = 300_000
 
@@ -40,6 +43,7 @@ def test_a_cookie_outlives_its_withdrawal(guest: Guest) -> None:
     with (
         delay(guest, "fscache_withdraw_volume", milliseconds=0),
         delay(guest, "fscache_withdraw_cookie", milliseconds=HELD_MS, times=1, how="spin"),
+        delay(guest, "cachefiles_withdraw_cookie", milliseconds=HEAD_START_MS, times=1, task="kworker*"),
         delay(
             guest, "__fscache_relinquish_cookie", milliseconds=WAITS_MS, until="fscache_withdraw_volume"
         ) as unmount,
