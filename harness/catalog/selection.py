@@ -16,7 +16,8 @@ def selected(project: Path, word: str) -> str:
         UserError: it is neither a fix nor a file or folder.
     """
     path, _, rest = word.partition("::")
-    for candidate in (Path.cwd() / path, project / path, project / "testcases" / "fixes" / path):
+    testcases = project / "testcases"
+    for candidate in (Path.cwd() / path, project / path, testcases / "fixes" / path, testcases / "suspects" / path):
         if candidate.exists():
             return f"{candidate}::{rest}" if rest else str(candidate)
     known = ", ".join(spec.fix_names(project))

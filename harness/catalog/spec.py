@@ -179,6 +179,7 @@ class _SuppressionSchema(_Schema):
 
 
 _SchemaT = TypeVar("_SchemaT", bound=_Schema)
+KnownT = TypeVar("KnownT")
 
 
 def _read(file: Path) -> Any:
@@ -326,7 +327,7 @@ def load_fix(project: Path, name: str) -> Fix:
         fixes=schema.fixes,
         cve=schema.cve,
         subsystem=schema.subsystem,
-        kernels=_with_extending_kernels(listed, project),
+        kernels=with_extending_kernels(listed, project),
         files=tuple(schema.files),
         options=tuple(schema.options),
         reproduction=schema.reproduction,
@@ -338,12 +339,13 @@ def load_fix(project: Path, name: str) -> Fix:
     )
 
 
-def _with_extending_kernels(listed: Mapping[str, FixOnKernel], project: Path) -> dict[str, FixOnKernel]:
-    """What is known of a fix on the kernels that are listed, and on those that extend one with the same source."""
+def with_extending_kernels(listed: Mapping[str, KnownT], project: Path) -> dict[str, KnownT]:
+    """What is known about the kernels that are listed, and about those that extend one with the same source."""
     known = dict(listed)
     for file in sorted((project / "kernels").glob("*.yaml")):
-        if file.stem not in known and (same := next(filter(listed.get, _kernels_with_same_source(file)), "")):
-            known[file.stem] = listed[same]
+        nearest = next((same for same in _kernels_with_same_source(file) if same in listed), None)
+        if file.stem not in known and nearest is not None:
+            known[file.stem] = listed[nearest]
     return known
 
 

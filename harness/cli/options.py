@@ -41,6 +41,10 @@ WithOption = Annotated[
     list[str] | None,
     typer.Option("--with", metavar="FIX", help="Apply this fix, which the kernel lacks (repeatable)."),
 ]
+UntilNewOption = Annotated[
+    bool,
+    typer.Option("--until-new", help="Stop after the first bug that is not known on this kernel; known ones exit 0."),
+]
 ResumeOption = Annotated[bool, typer.Option("--resume", help="Continue the last one that did not finish.")]
 JsonOption = Annotated[bool, typer.Option("--json", help="Print one JSON object on standard output.")]
 
@@ -79,3 +83,13 @@ def fix_names(project: Path, names: Sequence[str] | None) -> tuple[str, ...]:
         UserError: there is no such fix, or its ``fix.yaml`` cannot be read.
     """
     return tuple(spec.load_fix(project, name).name for name in names or ())
+
+
+def one_end(until_fail: bool, until_new: bool) -> None:
+    """Refuse two options that contradict each other.
+
+    Raises:
+        UserError: both are given.
+    """
+    if until_fail and until_new:
+        raise UserError("--until-fail and --until-new exclude each other", "choose one of them")

@@ -12,7 +12,7 @@ from harness.catalog.selection import selected
 from harness.cli import options
 from harness.runner.campaign import Campaign, Cases
 from harness.runner.lab import Lab
-from harness.runner.recording import GOOD, exit_code, print_results, recorded
+from harness.runner.recording import GOOD, exit_code, load_known, print_results, recorded
 from harness.runner.runs import RunFolder
 from harness.runner.settings import Settings
 
@@ -37,6 +37,7 @@ def run(
         bool,
         typer.Option("--until-fail", help="Repeat until a test case fails; --repeat limits the attempts."),
     ] = False,
+    until_new: options.UntilNewOption = False,
     seed: Annotated[int, typer.Option("--seed", metavar="N", help="Seed of the test cases' random choices.")] = 0,
     no_kmemleak: Annotated[
         bool, typer.Option("--no-kmemleak", help="Do not scan for leaks; saves about ten seconds a case.")
@@ -53,6 +54,7 @@ def run(
     A test case states how a fixed kernel behaves. It fails if one of its assertions fails, or if KASAN, kmemleak
     or another part of the kernel reports something.
     """
+    options.one_end(until_fail, until_new)
     settings = options.settings(
         kernel=kernel,
         tree=tree,
@@ -69,16 +71,17 @@ def run(
     reverted, applied = options.fix_names(project, without), options.fix_names(project, with_)
     folder = RunFolder(project)
     lab = Lab(settings, folder.path)
+    load_known(lab, until_new)
     with recorded(folder, lab):
         lab.prepare()
         campaign = Campaign(lab, folder, jobs)
         cases = Cases(selection, reverted, applied, seed, named=bool(select))
-        for batch in campaign.batches(cases, repeat, until_fail):
+        for batch in campaign.batches(cases, repeat, until_fail or until_new):
             results = [result for done in campaign.execute(batch) for result in done.results]
-            if until_fail and exit_code(results) != GOOD:
+            if (until_fail or until_new) and exit_code(results, until_new) != GOOD:
                 break
     print_results(folder, lab, as_json)
-    raise typer.Exit(exit_code(folder.results))
+    raise typer.Exit(exit_code(folder.results, until_new))
 
 
 def register(app: typer.Typer) -> None:

@@ -23,17 +23,17 @@ from harness.core.progress import say
 from harness.provoke.steps import Seed, Step, as_text
 from harness.report import as_json
 from harness.runner.lab import Lab
-from harness.runner.recording import exit_code, print_results, recorded
+from harness.runner.recording import exit_code, load_known, print_results, recorded
 from harness.runner.runs import RunFolder
 from harness.runner.settings import Settings
 from harness.stress import runs as stress
-from harness.stress.records import Plan, Progress, document
+from harness.stress.records import Progress, StressPlan, stress_json
 from harness.stress.runs import RECORD, STEPS, Stress
 
 _IMAGE = "stress"
 _UNITS = {"s": 1.0, "m": 60.0, "h": 3600.0}
 #: Seeds that the command chooses itself are smaller than this.
-_MOST = 1 << 20
+_CHOSEN_SEEDS = 1 << 20
 
 
 def stress_(
@@ -41,34 +41,41 @@ def stress_(
     tree: options.TreeOption = None,
     without: options.WithoutOption = None,
     seed: Annotated[
-        str | None, typer.Option("--seed", help="Where to begin; the next run has the next one. Default: any.")
+        str | None,
+        typer.Option("--seed", help="Seed of the first run; the next has the next one. Default: random."),
     ] = None,
-    runs: Annotated[int, typer.Option("--runs", min=1, help="How many runs, each in a guest of its own.")] = 10,
+    runs: Annotated[int, typer.Option("--runs", min=1, help="Number of runs, each in a guest of its own.")] = 10,
     duration: Annotated[
-        str, typer.Option("--time", metavar="TIME", help="Begin new runs for so long instead: 90s, 10m, 2h.")
+        str, typer.Option("--time", metavar="TIME", help="Begin runs for this long instead: 90s, 10m, 2h.")
     ] = "",
-    until_fail: Annotated[bool, typer.Option("--until-fail", help="End with the first that does not pass.")] = False,
-    length: Annotated[int, typer.Option("--length", min=1, help="Steps of a run.")] = Stress.length,
-    no_delays: Annotated[bool, typer.Option("--no-delays", help="Do not delay functions of the kernel.")] = False,
-    steps: Annotated[Path | None, typer.Option("--steps", metavar="FILE", help="Do these steps.")] = None,
+    until_fail: Annotated[bool, typer.Option("--until-fail", help="Stop after the first run that fails.")] = False,
+    until_new: options.UntilNewOption = False,
+    length: Annotated[int, typer.Option("--length", min=1, help="Number of steps of a run.")] = Stress.length,
+    no_delays: Annotated[bool, typer.Option("--no-delays", help="Do not delay kernel functions.")] = False,
+    steps: Annotated[
+        Path | None, typer.Option("--steps", metavar="FILE", help="Do the steps in this file, not those of a seed.")
+    ] = None,
     resume: options.ResumeOption = False,
     as_json_: options.JsonOption = False,
 ) -> None:
-    """Mount, read and unmount images against daemons that are late, die and are replaced; look what breaks.
+    """Mount, read and unmount images while daemons misbehave (seeded), and report what breaks.
 
-    Each run does the steps that its seed stands for: many mounts, reads and unmounts at once, daemons that misbehave,
-    culling, a disk that fills, memory pressure, and delays at functions of the modules under test. In the end all
-    is taken down; nothing may be left, and the kernel may have reported nothing.
+    The steps of a run follow from its seed: many mounts, reads and unmounts at once, daemons that are late,
+    die and are replaced, culling, a full disk, memory pressure, and delays at functions of the modules under
+    test. At the end everything is unmounted and unloaded. A run fails if something is left behind, or if the
+    kernel reported anything.
     """
+    options.one_end(until_fail, until_new)
     if resume:
         progress = stress.interrupted(host.project_folder())
     else:
-        plan = Plan(
+        plan = StressPlan(
             kernel,
-            seed=Seed.parse(seed).number if seed is not None else secrets.randbelow(_MOST),
+            seed=Seed.parse(seed).number if seed is not None else secrets.randbelow(_CHOSEN_SEEDS),
             runs=runs,
             seconds=_seconds(duration) if duration else 0.0,
             until_fail=until_fail,
+            until_new=until_new,
             tree=str(tree.absolute()) if tree else "",
             reverted=tuple(without or ()),
             length=length,
@@ -80,19 +87,20 @@ def stress_(
     given = stress.read_steps(Path(plan.steps)) if plan.steps else ()
     chosen_tree = Path(plan.tree) if plan.tree else None
     lab, run, common = _lab(plan.kernel, chosen_tree, plan.reverted, plan.length, plan.delays)
+    load_known(lab, plan.until_new)
     with recorded(run, lab):
         lab.prepare()
         _do(progress, lab, run, common, given)
     print_results(run, lab, as_json_)
-    raise typer.Exit(exit_code(run.results))
+    raise typer.Exit(exit_code(run.results, plan.until_new))
 
 
 def _do(progress: Progress, lab: Lab, run: RunFolder, common: Stress, given: tuple[Step, ...]) -> None:
-    """Do the runs that are to come; how far it came stands in the run's folder at any moment."""
+    """Do the runs that are left; ``stress.json`` in the run's folder is complete at any moment."""
     for place, result in enumerate(progress.results):
         run.record(result, lab.session(), place)
     while not progress.finished:
-        write_atomically(run.path / RECORD, document(progress))
+        write_atomically(run.path / RECORD, stress_json(progress))
         place, started = len(progress.results), time.monotonic()
         if given:
             result = stress.run_steps(lab, common, given, f"run-{place + 1}", progress.more_follow)
@@ -100,24 +108,26 @@ def _do(progress: Progress, lab: Lab, run: RunFolder, common: Stress, given: tup
             result = stress.run_seed(lab, common, progress.next_seed, progress.more_follow)
         run.record(result, lab.session(), place)
         progress = progress.with_result(result, time.monotonic() - started)
-    write_atomically(run.path / RECORD, document(progress))
+    write_atomically(run.path / RECORD, stress_json(progress))
 
 
 def shrink(
-    evidence: Annotated[Path, typer.Argument(metavar="RUN", help="Evidence folder of a run that did not pass.")],
-    title: Annotated[str, typer.Option("--title", help="What must be shown. Default: what that run showed.")] = "",
+    evidence: Annotated[Path, typer.Argument(metavar="RUN", help="Evidence folder of a run that failed.")],
+    title: Annotated[
+        str, typer.Option("--title", help="What the steps must show. Default: what that run showed.")
+    ] = "",
     attempts: Annotated[
-        int, typer.Option("--attempts", min=1, help="How often some steps are tried before they count as harmless.")
+        int, typer.Option("--attempts", min=1, help="How often a part of the steps is tried before it is dropped.")
     ] = 2,
     as_json_: options.JsonOption = False,
 ) -> None:
-    """Find a small part of a stress run's steps that still shows the same, and make a test case of it."""
+    """Find a small part of a stress run's steps that still shows the same bug, and write a test case with it."""
     all_steps = stress.read_steps(evidence / STEPS)
     before = _result(evidence / "result.json")
     lab, run, common = _lab(before.kernel, _tree_of(before), before.reverted, Stress.length, True)
     wanted = title or stress.shown(before)
     if not wanted:
-        raise UserError(f"{evidence}: that run passed", "name a run that did not, or a title with --title")
+        raise UserError(f"{evidence}: that run passed", "name a run that failed, or a title with --title")
     with recorded(run, lab):
         lab.prepare()
         shrinking = stress.Shrinking(lab, common, all_steps, wanted, attempts)
@@ -155,12 +165,12 @@ def _lab(
 def _seconds(text: str) -> float:
     match = re.fullmatch(r"(\d+)([smh])", text)
     if match is None:
-        raise UserError(f"--time {text}: this is no length of time", "write 90s, 10m or 2h")
+        raise UserError(f"--time {text}: this is not a length of time", "write 90s, 10m or 2h")
     return int(match[1]) * _UNITS[match[2]]
 
 
 def _tree_of(result: Result) -> Path | None:
-    """The working tree that a run was of, by the command that repeats it; None for the kernel's own source."""
+    """The working tree of a run, from the command that repeats it; None for the kernel's own source."""
     words = iter(shlex.split(result.repeat_command))
     return next((Path(next(words)) for word in words if word == "--tree"), None)
 
@@ -169,4 +179,6 @@ def _result(file: Path) -> Result:
     try:
         return as_json.read_result(file.read_text())
     except (OSError, ValueError) as error:
-        raise UserError(f"{file}: is no result: {error}", "name the evidence folder of a stress run") from error
+        raise UserError(
+            f"{file}: this is not a result: {error}", "name the evidence folder of a stress run"
+        ) from error

@@ -15,12 +15,12 @@ from harness.core.progress import results_console, say
 from harness.provoke import operations as known_operations
 from harness.report.findings import failures_view
 from harness.runner.lab import Lab
-from harness.runner.recording import exit_code, recorded, say_files
+from harness.runner.recording import exit_code, load_known, recorded, say_files, say_known
 from harness.runner.runs import RunFolder
 from harness.runner.settings import Settings
 from harness.sweep import records
 from harness.sweep import sweeper as sweeping
-from harness.sweep.records import Question, Sweep
+from harness.sweep.records import Sweep, SweepPlan
 from harness.sweep.table import sweep_table
 
 
@@ -37,6 +37,7 @@ def sweep(
     until_fail: Annotated[
         bool, typer.Option("--until-fail", help="Stop after the first guest in which something is wrong.")
     ] = False,
+    until_new: options.UntilNewOption = False,
     resume: options.ResumeOption = False,
     as_json: options.JsonOption = False,
 ) -> None:
@@ -46,31 +47,34 @@ def sweep(
     After each run the kernel log, fscache's objects and stuck processes are checked, and whether the operation
     still works; leaks at the end. docs/sweep.md lists the operations.
     """
+    options.one_end(until_fail, until_new)
     project = host.project_folder()
     if resume:
         begun = sweeping.interrupted(project)
-        question = begun.question
+        plan = begun.plan
     else:
         reverted, applied = options.fix_names(project, without), options.fix_names(project, with_)
-        question = Question(tuple(operations or ()), kernel, str(tree.absolute()) if tree else "", reverted, applied)
-        begun = Sweep(question)
-    chosen_tree = Path(question.tree) if question.tree else None
-    settings = options.settings(kernel=question.kernel, tree=chosen_tree, memory=memory, cold=cold)
-    known_operations.chosen(question.operations)
+        plan = SweepPlan(tuple(operations or ()), kernel, str(tree.absolute()) if tree else "", reverted, applied)
+        begun = Sweep(plan)
+    chosen_tree = Path(plan.tree) if plan.tree else None
+    settings = options.settings(kernel=plan.kernel, tree=chosen_tree, memory=memory, cold=cold)
+    known_operations.chosen(plan.operations)
     folder = RunFolder(project)
     lab = Lab(settings, folder.path)
+    load_known(lab, until_new)
     with recorded(folder, lab):
-        begun = replace(begun, question=sweeping.checked(lab, question))
+        begun = replace(begun, plan=sweeping.checked(lab, plan))
         lab.prepare()
-        done = sweeping.Sweeper(lab, folder, begun, until_fail).sweep_all()
+        done = sweeping.Sweeper(lab, folder, begun, until_fail, until_new).sweep_all()
     if as_json:
-        print(records.document(done, lab.session()), end="")
+        print(records.sweep_json(done, lab.session()), end="")
     else:
         console = results_console()
         console.print(sweep_table(done), failures_view(folder.results, console.width))
+    say_known(folder)
     say(f"all points: {folder.path / sweeping.RECORD}")
     say_files(folder)
-    raise typer.Exit(exit_code(folder.results))
+    raise typer.Exit(exit_code(folder.results, until_new))
 
 
 def register(app: typer.Typer) -> None:

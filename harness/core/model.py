@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import datetime
 import enum
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -152,6 +153,20 @@ class Finding:
     start: int = 0
     end: int = 0
     text: str = ""
+
+    @property
+    def stacks(self) -> tuple[tuple[Frame, ...], ...]:
+        """All stacks of the report."""
+        return self.frames, self.allocated, self.freed, self.last_work
+
+    def names(self, function: str) -> bool:
+        """Whether a function stands in the title or on one of the stacks.
+
+        Compilers make ``function.cold``, ``function.isra.0`` and the like of ``function``; they count.
+        """
+        return self.function == function or any(
+            frame.function.split(".", 1)[0] == function for stack in self.stacks for frame in stack
+        )
 
 
 @dataclass(frozen=True)
@@ -299,6 +314,11 @@ class ExpectedReport:
     frames: tuple[str, ...] = ()
     rate: str = ""
 
+    def matches(self, finding: Finding) -> bool:
+        """Whether a finding is this report."""
+        titled = any(title in self.titles for title in (finding.title, *finding.alt_titles))
+        return titled and all(map(finding.names, self.frames))
+
 
 @dataclass(frozen=True)
 class Signature:
@@ -321,6 +341,12 @@ class Signature:
     def reports(self) -> tuple[ExpectedReport, ...]:
         """The reports of which one must come; none where an assertion must fail."""
         return (ExpectedReport(self.titles, self.frames),) if self.titles else self.any_of
+
+    def matches(self, seen: Finding | str) -> bool:
+        """Whether a kernel report, or the message of a failure, is one that the signature describes."""
+        if isinstance(seen, str):
+            return bool(self.assertion) and re.search(self.assertion, seen) is not None
+        return any(report.matches(seen) for report in self.reports)
 
 
 class Presence(enum.StrEnum):
@@ -407,6 +433,49 @@ class Fix:
         return tuple(sorted(self.folder.glob("test_*.py")))
 
 
+class SuspectState(enum.StrEnum):
+    """What the field says of a suspect."""
+
+    UNCONFIRMED = "unconfirmed"
+    REPORTED = "reported"
+    FIXED_UPSTREAM = "fixed upstream"
+    INTENDED = "intended"
+
+
+@dataclass(frozen=True)
+class Suspect:
+    """What looks like a bug of a stock kernel: facts, a test case and a report in one folder.
+
+    Attributes:
+        name: of the folder.
+        folder: ``testcases/suspects/NAME``.
+        title: one line on what goes wrong.
+        subsystem: where the code is.
+        state: what the field says of it.
+        reference: where it was reported, or the commit that fixes it; empty where neither is so.
+        kernels: each kernel on which the test case ran, and those that extend one with the same source; whether it
+            showed the bug.
+        signatures: what shows it, in the kernel log or as the message of a failure; any of them will do.
+        found_by: what found it: a command, or how else.
+        notes: what else is known.
+    """
+
+    name: str
+    folder: Path
+    title: str
+    subsystem: str
+    state: SuspectState
+    reference: str
+    kernels: Mapping[str, bool]
+    signatures: tuple[Signature, ...]
+    found_by: str
+    notes: str = ""
+
+    def shows_on(self, kernel: str) -> bool:
+        """Whether a kernel is known to have it; one that is not listed is not."""
+        return self.kernels.get(kernel, False)
+
+
 @dataclass(frozen=True)
 class Job:
     """One thing to run: a test case on a kernel.
@@ -457,6 +526,8 @@ class Result:
         machine: QEMU machine type.
         boot_attempts: 2 where the guest did not come up at first.
         start: how it came up: ``restored`` from a saved machine, or ``booted``; empty where it did not.
+        known: names of the bugs that the kernel is known to have and that the job showed, each once.
+        new: what it showed besides: titles of findings and messages of failures.
     """
 
     case: str
@@ -481,6 +552,13 @@ class Result:
     machine: str = ""
     boot_attempts: int = 0
     start: str = ""
+    known: tuple[str, ...] = ()
+    new: tuple[str, ...] = ()
+
+    @property
+    def nothing_new(self) -> bool:
+        """Whether nothing is wrong, or only what the kernel is known for."""
+        return self.outcome.is_good or (bool(self.known) and not self.new)
 
 
 @dataclass(frozen=True)

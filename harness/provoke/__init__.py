@@ -20,10 +20,10 @@ from harness.provoke.disk import Room, SmallDisk
 from harness.provoke.failing_allocation import failing_allocation, load_with_failures
 from harness.provoke.freeze import frozen
 from harness.provoke.fscache_state import (
-    Cache,
     CacheState,
     Cookie,
     CookieState,
+    FscacheCache,
     FscacheState,
     Volume,
     fscache_state,
@@ -36,11 +36,11 @@ from harness.provoke.process import Process
 
 __all__ = [
     "AnonymousFd",
-    "Cache",
     "CacheState",
     "Cookie",
     "CookieState",
     "Delay",
+    "FscacheCache",
     "FscacheState",
     "OndemandDaemon",
     "ParkedRead",

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-2.0-only
-"""Writing through an anonymous fd that the kernel gave to a daemon, from outside that daemon."""
+"""Writes through a daemon's anonymous fd, from outside the daemon."""
 
 from __future__ import annotations
 
@@ -16,12 +16,12 @@ _PROGRAM = "fd-write"
 
 @dataclass(frozen=True)
 class Written:
-    """What one write(2) or pwrite(2) said.
+    """What one write(2) or pwrite(2) returned.
 
     Attributes:
-        asked: how many bytes it was to write.
-        returned: how many it said it wrote, -1 for an error.
-        errno: the error, 0 for none.
+        asked: bytes that it was to write.
+        returned: bytes that it says it wrote; -1 for an error.
+        errno: the error; 0 for none.
     """
 
     asked: int
@@ -45,17 +45,17 @@ class AnonymousFd:
 
     @classmethod
     def latest(cls, guest: Guest, daemon: OndemandDaemon) -> AnonymousFd:
-        """The one that came with the latest OPEN that the daemon has logged."""
+        """The one that came with the last OPEN in the daemon's log."""
         opened = [record for record in daemon.records() if record["event"] == "open"]
         return cls(guest, daemon.tell("status")["pid"], opened[-1]["fd"])
 
     def write(self, file: str, piece: int, *, offset: int | None = None, limit: int | None = None) -> list[Written]:
-        """Write a file of the guest through the descriptor; ends with the first call that falls short.
+        """Write a file of the guest through the descriptor; the first short write is the last.
 
         Args:
             file: path in the guest.
             piece: bytes for each call.
-            offset: where to begin, for pwrite(2); None for write(2), where the descriptor stands.
+            offset: where to begin, for pwrite(2); None for write(2), at the descriptor's position.
             limit: largest file that the writer may make (RLIMIT_FSIZE): a write across it is cut short.
         """
         command = self.write_command(file, piece, offset=offset)
@@ -65,16 +65,16 @@ class AnonymousFd:
         return [Written(**json.loads(line)) for line in result.output.splitlines()]
 
     def write_command(self, file: str, piece: int, *, offset: int | None = None) -> str:
-        """The shell command behind :meth:`write`, for those who want it in the background."""
+        """The shell command of :meth:`write`, to be run in the background."""
         words = [_PROGRAM, str(self.pid), str(self.number), str(piece)]
         if offset is not None:
             words.append(str(offset))
         return f"{shlex.join(words)} <{shlex.quote(file)}"
 
     def position(self) -> int:
-        """Where the descriptor stands, as the kernel says (/proc/PID/fdinfo/FD).
+        """The descriptor's position (/proc/PID/fdinfo/FD).
 
-        lseek(2) would not do: cachefiles hands it on to the backing file.
+        lseek(2) would not tell: cachefiles passes it on to the backing file.
         """
         found = re.search(r"^pos:\s+(\d+)$", self.guest.read(f"/proc/{self.pid}/fdinfo/{self.number}"), re.MULTILINE)
         assert found is not None

@@ -3,8 +3,10 @@
 
 from __future__ import annotations
 
+import math
 import shlex
 
+from harness.provoke.shell import call, try_call
 from harness.vm.guest import CommandOverdue, CommandResult, Guest
 
 
@@ -29,34 +31,26 @@ def erofs_image(guest: Guest, name: str, mebibytes: int = 1) -> str:
         mebibytes: size of the file in the image, in MiB.
     """
     image = f"/tmp/{name}.erofs"
-    script = (
-        "set -e; folder=$(mktemp -d); "
-        f"dd if=/dev/urandom of=$folder/data bs=1M count={mebibytes} 2>/dev/null; "
-        f"mkfs.erofs --quiet {shlex.quote(image)} $folder >/dev/null 2>&1; rm -r $folder"
-    )
-    guest.run(script)
+    call(guest, "erofs_image", image, str(mebibytes * 1024))
     return image
 
 
 def bind_and_unbind(guest: Guest, folder: str, times: int) -> CommandResult:
-    """Open ``/dev/cachefiles``, set its folder, bind and close, a number of times.
-
-    The cache is unbound by the closing. Standard error has one line for each refused command.
+    """Open ``/dev/cachefiles``, set its folder, bind and close, a number of times; closing it unbinds the cache.
 
     Args:
         guest: a booted guest.
-        folder: for the ``dir`` command.
+        folder: for the command ``dir``.
         times: how often.
+
+    Returns:
+        The result; its standard error has one line for each refused command.
     """
-    script = (
-        f"for n in $(seq {times}); do "
-        f"exec 3<>/dev/cachefiles; echo dir {shlex.quote(folder)} >&3; echo bind >&3; exec 3>&-; done; true"
-    )
-    return guest.try_run(script)
+    return try_call(guest, "bind_and_unbind", folder, str(times))
 
 
 def in_background(guest: Guest, *words: str) -> None:
-    """Start a command that goes on by itself; nothing is known of how it ends.
+    """Start a command in the background; nothing is known of how it ends.
 
     Args:
         guest: a booted guest.
@@ -86,24 +80,24 @@ def wait_until(guest: Guest, condition: str, *, timeout: float = 10.0) -> None:
         timeout: seconds, before the guest's patience is applied.
 
     Raises:
-        CommandOverdue: it did not come to hold.
+        CommandOverdue: the condition did not become true.
     """
     seconds = timeout * guest.patience
-    script = (
-        f"end=$(( $(date +%s) + {seconds:.0f} )); "
-        f"until {condition}; do [ $(date +%s) -lt $end ] || exit 124; usleep 20000; done"
-    )
-    if guest.try_run(script, timeout=timeout + 5).status != 0:
-        raise CommandOverdue(f"{condition!r} did not come to hold within {seconds:.0f} s")
+    if not _within(guest, condition, seconds, timeout + 5):
+        raise CommandOverdue(f"{condition!r} did not become true within {seconds:.0f} s")
 
 
 def holds_within(guest: Guest, condition: str, *, seconds: float) -> bool:
-    """Whether a shell condition comes to hold; for what happens on only one of two kernels.
+    """Whether a shell condition becomes true; for what happens on only one of two kernels.
 
     Args:
         guest: a booted guest.
         condition: a shell command that ends with 0 once it holds.
-        seconds: how long to wait, in the guest's time.
+        seconds: how long to wait, on the guest's clock.
     """
-    script = f"for n in $(seq {seconds * 20:.0f}); do {condition} && exit 0; usleep 50000; done; exit 1"
-    return guest.try_run(script, timeout=seconds + 30).status == 0
+    return _within(guest, condition, seconds, seconds + 30)
+
+
+def _within(guest: Guest, condition: str, seconds: float, timeout: float) -> bool:
+    words = ("within", str(math.ceil(seconds)), "eval", condition)
+    return try_call(guest, *words, timeout=timeout).status == 0

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-2.0-only
-"""What cachefiles leaves on the disk: files and folders, and the attribute that says what they are worth."""
+"""What cachefiles keeps on the disk: files and folders, and the attribute that says whether they are up to date."""
 
 from __future__ import annotations
 
@@ -26,10 +26,10 @@ class ObjectAttribute:
 
     Attributes:
         object_size: of the cached file; the file in the cache is whole blocks.
-        zero_point: 0; kept for later.
+        zero_point: 0; reserved.
         type: ``DATA_TYPE``.
         content: what the file holds, ``NO_DATA``, ``DIRTY``, ...
-        auxiliary: what the filesystem tells outdated data by.
+        auxiliary: coherency data of the filesystem.
     """
 
     object_size: int
@@ -40,18 +40,20 @@ class ObjectAttribute:
 
     @classmethod
     def from_bytes(cls, value: bytes) -> ObjectAttribute:
-        """An attribute as it is on the disk.
+        """Decode an attribute from the disk.
 
         Raises:
-            LabError: it is too short to be one.
+            LabError: it is too short.
         """
         if len(value) < _OBJECT.size:
-            raise LabError(f"{ATTRIBUTE}=0x{value.hex()} is shorter than {_OBJECT.size} bytes: not that of an object")
+            raise LabError(
+                f"{ATTRIBUTE}=0x{value.hex()} is shorter than {_OBJECT.size} bytes: not an object's attribute"
+            )
         object_size, zero_point, kind, content = _OBJECT.unpack_from(value)
         return cls(object_size, zero_point, kind, content, value[_OBJECT.size :])
 
     def to_bytes(self) -> bytes:
-        """How it is on the disk."""
+        """Encode the attribute for the disk."""
         return _OBJECT.pack(self.object_size, self.zero_point, self.type, self.content) + self.auxiliary
 
 
@@ -70,10 +72,10 @@ def read_attribute(guest: Guest, path: str) -> bytes:
     said = guest.run(f"getfattr --absolute-names -e hex -n {ATTRIBUTE} {shlex.quote(path)}")
     match = re.search(rf"^{re.escape(ATTRIBUTE)}=0x([0-9a-f]*)$", said, re.MULTILINE)
     if match is None:
-        raise LabError(f"getfattr says nothing of {ATTRIBUTE}: {said!r}", "is the guest's getfattr another one?")
+        raise LabError(f"getfattr did not print {ATTRIBUTE}: {said!r}", "check the image's package attr")
     return bytes.fromhex(match[1])
 
 
 def write_attribute(guest: Guest, path: str, value: bytes) -> None:
-    """Change the attribute of a file or folder of a cache, behind the back of cachefiles."""
+    """Set the attribute of a file or folder of a cache, without cachefiles."""
     guest.run(f"setfattr -n {ATTRIBUTE} -v 0x{value.hex()} {shlex.quote(path)}")

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-2.0-only
-"""The lab's on-demand daemon for ``/dev/cachefiles``, and its scripted misbehaviour."""
+"""The lab's on-demand daemon for ``/dev/cachefiles``, which misbehaves as it is told."""
 
 from __future__ import annotations
 
@@ -56,13 +56,13 @@ class OndemandDaemon:
             timeout: seconds, before the guest's patience is applied.
 
         Raises:
-            CommandOverdue: it did not happen.
+            CommandOverdue: it did not happen in time.
         """
         seconds = timeout * self._guest.patience
         words = [_PROGRAM, "--await", self._log, event, "--timeout", f"{seconds:.0f}"]
         result = self._guest.try_run(shlex.join(words), timeout=timeout + 5)
         if result.status == _TIMED_OUT:
-            raise CommandOverdue(f"the daemon saw no {event!r} within {seconds:.0f} s")
+            raise CommandOverdue(f"the daemon logged no {event!r} within {seconds:.0f} s")
         record: dict[str, Any] = json.loads(result.output)
         return record
 
@@ -73,12 +73,12 @@ class OndemandDaemon:
         return answer
 
     def wait_for_request(self) -> None:
-        """Wait until the device says that there is a request to read; for a daemon that is stopped."""
+        """Wait until poll(2) of the device says POLLIN; for a daemon that does not read it (``tell stop``)."""
         words = shlex.join([_PROGRAM, "--tell", self._control, "poll"])
         wait_until(self._guest, f"{words} | grep -q POLLIN")
 
     def begin_to_tell(self, *command: str) -> None:
-        """Give the daemon a control command without waiting for its end; its log has a ``control`` record then."""
+        """Give the daemon a control command without waiting for the answer, which its log has as ``control``."""
         in_background(self._guest, _PROGRAM, "--tell", self._control, *command)
 
     def records(self) -> list[dict[str, Any]]:
@@ -90,5 +90,5 @@ class OndemandDaemon:
         self.tell("exit")
 
     def begin_to_stop(self) -> None:
-        """Have it end in an orderly way, without waiting for the kernel to let go of the cache."""
+        """End it in an orderly way, without waiting until its cache is unbound."""
         self.begin_to_tell("exit")

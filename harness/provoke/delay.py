@@ -39,7 +39,7 @@ class Delay:
         wait_until(self.guest, f"[ $(cat {_FOLDER}/{self.function}/hits) -ge 1 ]")
 
     def release(self) -> None:
-        """End the delays that are under way."""
+        """End the delays of this moment."""
         self.guest.run(f"echo {shlex.quote(self.function)} >{_FOLDER}/release")
 
 
@@ -56,8 +56,8 @@ def delay(
 ) -> Iterator[Delay]:
     """Delay tasks at the entry of a kernel function, for the time of a ``with`` block.
 
-    At its end the number of calls of the function becomes the path counter of that name: the
-    evidence that the path ran.
+    At the end of the block the number of calls of the function becomes the path counter of that name: the evidence
+    that the path ran.
 
     Args:
         guest: a booted guest.
@@ -66,7 +66,7 @@ def delay(
         times: how many calls are delayed, 0 for all.
         task: only tasks whose name matches this pattern, empty for all.
         how: ``sleep`` lets others run, ``spin`` keeps the processor with interrupts off.
-        until: a function that there is a delay on, perhaps of 0 ms; a task that has passed it ends the delay.
+        until: a function with a delay of its own, perhaps of 0 ms: a task that has passed it ends this delay.
     """
     guest.load_lab_module("lab_delay")
     words = [f"function={function}", f"ms={milliseconds}", f"times={times}", f"how={how}"]
@@ -89,9 +89,9 @@ def delay(
 def rendezvous(
     guest: Guest, waiting: str, passing: str, *, task: str = "", passing_task: str = ""
 ) -> Iterator[tuple[Delay, Delay]]:
-    """Give two tasks an order: one waits at the entry of a kernel function until the other has passed another one.
+    """Order two tasks: one waits at the entry of a kernel function until the other has passed the entry of another.
 
-    It is the order of the first time only: once somebody has passed, nobody waits.
+    Only the first time: once a task has passed, none waits.
 
     Args:
         guest: a booted guest.
@@ -100,7 +100,7 @@ def rendezvous(
         task: only tasks whose name matches this pattern wait, empty for all.
         passing_task: only tasks whose name matches this pattern are waited for.
     """
-    # The longest that the module takes: a test case that gets the order wrong ends by its own deadlines.
+    # The longest delay that the module accepts: a test case with the wrong order ends by its own deadlines.
     longest = 600_000
     with (
         delay(guest, passing, milliseconds=0, task=passing_task) as passed,

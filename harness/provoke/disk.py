@@ -1,11 +1,12 @@
 # SPDX-License-Identifier: GPL-2.0-only
-"""A small disk that fills and empties at a word, to see what a cache does when room gets scarce."""
+"""A small disk that a test case fills and empties, to see what a cache does when space runs out."""
 
 from __future__ import annotations
 
 import shlex
 from dataclasses import dataclass
 
+from harness.provoke.shell import call
 from harness.vm.guest import Guest
 
 _BALLAST = "ballast"
@@ -17,7 +18,7 @@ class Room:
 
     Attributes:
         block_size: bytes in each block.
-        blocks, available_blocks: all of them, and those that can still be had.
+        blocks, available_blocks: all of them, and those that can still be allocated.
         files, available_files: the same for inodes.
     """
 
@@ -29,13 +30,13 @@ class Room:
 
 
 class SmallDisk:
-    """A small ext4 filesystem in a file; quickly filled.
+    """A small ext4 filesystem in a file, which is filled quickly.
 
     Args:
         guest: a booted guest.
         folder: mount point; made where it does not exist.
-        image: the file, which must not exist, on a filesystem with some room.
-        mebibytes: size of the whole.
+        image: the file, which must not exist.
+        mebibytes: its size in MiB.
         files: how many inodes it has.
     """
 
@@ -50,19 +51,15 @@ class SmallDisk:
     ) -> None:
         self._guest = guest
         self.folder = folder
-        file, place = shlex.quote(image), shlex.quote(folder)
-        guest.run(
-            f"set -e; mkdir -p {place}; truncate -s {mebibytes}M {file}; "
-            f"mkfs.ext4 -q -F -m 0 -b 4096 -N {files} {file}; mount -o loop {file} {place}"
-        )
+        call(guest, "small_disk", folder, image, str(mebibytes), str(files))
 
     def room(self) -> Room:
-        """What is there, and what is left of it."""
+        """Its size, and what is left of it."""
         said = self._guest.run(f"stat -f -c '%S %b %a %c %d' {shlex.quote(self.folder)}")
         return Room(*(int(word) for word in said.split()))
 
     def leave_blocks(self, percent: float) -> None:
-        """Fill it until this percentage of its blocks, or a little less, is available; or empty it that far.
+        """Fill or empty it until this percentage of its blocks, or a little less, is available.
 
         Args:
             percent: of all blocks; at most what is available without ballast.
@@ -73,7 +70,7 @@ class SmallDisk:
         self._guest.run(f"fallocate -l {size} {self._ballast()}")
 
     def leave_files(self, percent: float) -> None:
-        """Fill it until this percentage of its inodes, or a little less, is available; or empty it that far.
+        """Fill or empty it until this percentage of its inodes, or a little less, is available.
 
         Args:
             percent: of all inodes; at most what is available without ballast.
@@ -86,7 +83,7 @@ class SmallDisk:
         self._guest.run(f"mkdir {folder} && cd {folder} && seq {number} | xargs touch")
 
     def empty(self) -> None:
-        """Take away what it was filled with."""
+        """Remove what it was filled with."""
         self._guest.run(f"rm -rf {self._ballast()}")
 
     def _ballast(self) -> str:

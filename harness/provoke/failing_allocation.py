@@ -8,34 +8,22 @@ import json
 import shlex
 from collections.abc import Iterator
 
+from harness.provoke.shell import call
 from harness.vm.guest import Guest, GuestStopped
 
-#: testcases/guest/modules/lab_fail_nth.c
+#: The module testcases/guest/modules/lab_fail_nth.c and its folder in debugfs.
 FOLDER = "/sys/kernel/debug/lab_fail_nth"
 MODULE = "lab_fail_nth"
 
-#: Documentation/fault-injection/fault-injection.rst: by default only allocations that may not wait fail, and
-#: pages only in pairs. Which caches the filter lets through is on the kernel's command line (harness/vm/machine.py).
-ANY_ALLOCATION_MAY_FAIL = """\
-cd /sys/kernel/debug
-echo N >failslab/ignore-gfp-wait
-echo N >fail_page_alloc/ignore-gfp-wait
-echo N >fail_page_alloc/ignore-gfp-highmem
-echo 0 >fail_page_alloc/min-order
-for one in failslab fail_page_alloc; do echo 2 >$one/verbose; done
-echo Y >failslab/cache-filter
-"""
-
-#: More than any module's load has.
+#: More than the load of any module has.
 _MOST_ALLOCATIONS = 1000
 
 
 @contextlib.contextmanager
 def failing_allocation(guest: Guest, function: str, *, nth: int = 1) -> Iterator[None]:
-    """Let one allocation within a kernel function fail, whichever task calls it, for the time of a ``with`` block.
+    """Fail one allocation within a kernel function, whichever task calls it, for the time of a ``with`` block.
 
-    At its end the number of failures, 0 or 1, becomes the path counter ``failures in FUNCTION``: the evidence that it
-    happened.
+    At the end of the block the number of failures, 0 or 1, becomes the path counter ``failures in FUNCTION``.
 
     Args:
         guest: a booted guest.
@@ -43,7 +31,8 @@ def failing_allocation(guest: Guest, function: str, *, nth: int = 1) -> Iterator
         nth: which allocation, counted from 1 over all calls.
     """
     guest.load_lab_module(MODULE)
-    guest.run(f"{ANY_ALLOCATION_MAY_FAIL}echo {shlex.quote(function)} >{FOLDER}/function; echo {nth} >{FOLDER}/nth")
+    call(guest, "any_allocation_may_fail")
+    guest.run(f"echo {shlex.quote(function)} >{FOLDER}/function; echo {nth} >{FOLDER}/nth")
     try:
         yield
     finally:
@@ -54,18 +43,18 @@ def failing_allocation(guest: Guest, function: str, *, nth: int = 1) -> Iterator
 
 
 def load_with_failures(guest: Guest, module: str) -> None:
-    """Load a module again and again, each allocation of its load failing once; in the end it is not loaded.
+    """Load a module again and again and fail each allocation of its load once; in the end it is not loaded.
 
     The number of failures becomes the path counter ``failed loads of MODULE``.
 
     Args:
-        guest: a booted guest, in which the module is not loaded and what it needs is.
+        guest: a booted guest, in which the module is not loaded, but those that it depends on are.
         module: its name.
 
     Raises:
-        AssertionError: there is no end of allocations.
+        AssertionError: the allocations do not end.
     """
-    guest.run(ANY_ALLOCATION_MAY_FAIL)
+    call(guest, "any_allocation_may_fail")
     load = f"load /lib/modules/$(uname -r)/{shlex.quote(module)}.ko"
     for nth in range(1, _MOST_ALLOCATIONS):
         result = json.loads(guest.run(f"fail-nth {nth} inject , {load}"))
@@ -74,4 +63,4 @@ def load_with_failures(guest: Guest, module: str) -> None:
         if not result["injected"]:
             return
         guest.path_counters[f"failed loads of {module}"] = nth
-    raise AssertionError(f"{module}: there is no end of allocations")
+    raise AssertionError(f"{module}: after {_MOST_ALLOCATIONS} loads there is still an allocation to fail")

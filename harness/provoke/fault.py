@@ -1,12 +1,13 @@
 # SPDX-License-Identifier: GPL-2.0-only
-"""What is made to fail while an operation is done."""
+"""What fails while an operation is done."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass
 from types import MappingProxyType
 
-#: What an operation meets once each of its allocations has failed, in this order: the last one spoils the disk.
+#: Conditions under which an operation is done once each of its allocations has failed, in this order: the last one
+#: makes the disk unusable.
 CONDITIONS = MappingProxyType(
     {
         "ENOSPC": "cachefiles' file operations fail with ENOSPC",
@@ -19,10 +20,10 @@ CONDITIONS = MappingProxyType(
 
 @dataclass(frozen=True)
 class Fault:
-    """What is made to fail.
+    """What fails.
 
     Attributes:
-        nth: which allocation, counted from 1; 0 for none.
+        nth: the allocation, counted from 1; 0 for none.
         condition: one of :data:`CONDITIONS`, empty for none.
     """
 

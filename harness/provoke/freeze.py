@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-2.0-only
-"""Freezing a filesystem of the guest: whoever wants to write to it waits until it is thawed."""
+"""Freezing a filesystem of the guest: writers wait until it is thawed."""
 
 from __future__ import annotations
 

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-2.0-only
-"""What fscache says of itself: ``/proc/fs/fscache/{caches,volumes,cookies,stats}``.
+"""The state of fscache: ``/proc/fs/fscache/{caches,volumes,cookies,stats}``.
 
 The parsers are pure; they know the files of Linux 6.1 and of 6.12, where fscache is a part of netfs.
 """
@@ -18,23 +18,12 @@ from harness.vm.guest import Guest
 
 _FOLDER = "/proc/fs/fscache"
 _FILES = ("caches", "volumes", "cookies", "stats")
-#: Stands between the files when they are read with one command; no line of theirs begins like it.
+#: Separates the files when they are read with one command; no line of theirs looks like it.
 _NEXT_FILE = "\x1fnext\n"
-#: Shell functions for what goes on by itself in a guest: ``within SECONDS COMMAND...``, and ``no_rows FILE...`` for
-#: files of ``$rows``, which have two lines of headings.
-WAITING_IN_SHELL = f"""\
-rows="{_FOLDER}/caches {_FOLDER}/volumes {_FOLDER}/cookies"
-no_rows() {{ [ $(cat "$@" | wc -l) = $(($# * 2)) ]; }}
-within() {{
-    local end=$(($(date +%s) + $1))
-    shift
-    until "$@"; do [ $(date +%s) -lt $end ] || return; usleep 20000; done
-}}
-"""
 
 
 class CacheState(Enum):
-    """What a cache can be used for (the column S of ``caches``)."""
+    """The state of a cache (the column S of ``caches``)."""
 
     NOT_PRESENT = "-"
     PREPARING = "P"
@@ -44,7 +33,7 @@ class CacheState(Enum):
 
 
 class CookieState(Enum):
-    """How far a cookie has come (the column S of ``cookies``)."""
+    """The state of a cookie (the column S of ``cookies``)."""
 
     QUIESCENT = "-"
     LOOKING_UP = "L"
@@ -59,16 +48,16 @@ class CookieState(Enum):
 
 
 @dataclass(frozen=True)
-class Cache:
-    """A cache, or the name of one that is awaited.
+class FscacheCache:
+    """A cache, or the name of one that volumes wait for.
 
     Attributes:
         number: counted since fscache was loaded.
-        references: its own one and one for each volume.
-        volumes: how many use it.
-        objects: how many files of it are in use.
-        accesses: how many operations keep it from going, and 1 while it is active.
-        state: what it can be used for.
+        references: one of its own and one for each volume.
+        volumes: number of volumes that use it.
+        objects: number of its files that are in use.
+        accesses: number of operations that keep it, and 1 while it is active.
+        state: of the cache.
         name: its tag; ``-`` where it has none.
     """
 
@@ -83,13 +72,13 @@ class Cache:
 
 @dataclass(frozen=True)
 class Volume:
-    """What a mounted filesystem, or a domain of several, keeps its cookies in.
+    """The cookies of a mounted filesystem, or of a domain of several.
 
     Attributes:
         number: counted since fscache was loaded.
-        references: its users, its cookies and who works with it just now.
-        cookies: how many it has.
-        accesses: how many operations keep its cache from going, and 1 while its cache knows it.
+        references: of its users, its cookies and the operations under way.
+        cookies: number of its cookies.
+        accesses: number of operations that keep its cache, and 1 while it has one.
         flags: bits of ``struct fscache_volume``.
         cache: the first 15 bytes of its cache's name.
         key: such as ``erofs,NAME``.
@@ -111,13 +100,13 @@ class Cookie:
     Attributes:
         number: counted since fscache was loaded.
         volume: number of its volume.
-        references: its own one and its object's.
-        active: how often it is in use.
-        accesses: how many operations keep its object from going.
-        state: how far it has come.
+        references: one of its own and one of its object.
+        active: number of users.
+        accesses: number of operations that keep its object.
+        state: of the cookie.
         flags: bits of ``struct fscache_cookie``.
         key: names it in its volume.
-        auxiliary: what the filesystem tells outdated data by.
+        auxiliary: coherency data of the filesystem.
     """
 
     number: int
@@ -133,14 +122,14 @@ class Cookie:
 
 @dataclass(frozen=True)
 class FscacheState:
-    """All that fscache says, read file by file.
+    """All of the four files, which are read one after the other.
 
     Attributes:
         caches, volumes, cookies: in the order of the files.
-        stats: group to counter to number: ``stats["NoSpace"]["ncr"]``.
+        stats: the counters by group and name: ``stats["NoSpace"]["ncr"]``.
     """
 
-    caches: tuple[Cache, ...]
+    caches: tuple[FscacheCache, ...]
     volumes: tuple[Volume, ...]
     cookies: tuple[Cookie, ...]
     stats: Mapping[str, Mapping[str, int]]
@@ -165,23 +154,25 @@ _TITLE = re.compile(r"(-- )?FS-Cache statistics( --)?")
 _COUNTERS = re.compile(r"(\w+) *:((?: \w+=-?\d+)+)")
 
 
-def parse_caches(text: str) -> tuple[Cache, ...]:
-    """Caches out of the text of ``caches``.
+def parse_caches(text: str) -> tuple[FscacheCache, ...]:
+    """Parse ``caches``.
 
     Raises:
-        LabError: it is not laid out as expected.
+        LabError: its layout is unknown.
     """
     return tuple(
-        Cache(int(number, 16), int(references), int(volumes), int(objects), int(accesses), CacheState(state), name)
+        FscacheCache(
+            int(number, 16), int(references), int(volumes), int(objects), int(accesses), CacheState(state), name
+        )
         for number, references, volumes, objects, accesses, state, name in _rows("caches", text, *_CACHES)
     )
 
 
 def parse_volumes(text: str) -> tuple[Volume, ...]:
-    """Volumes out of the text of ``volumes``.
+    """Parse ``volumes``.
 
     Raises:
-        LabError: it is not laid out as expected.
+        LabError: its layout is unknown.
     """
     return tuple(
         Volume(int(number, 16), int(references), int(cookies), int(accesses), int(flags, 16), cache.rstrip(), key)
@@ -190,10 +181,10 @@ def parse_volumes(text: str) -> tuple[Volume, ...]:
 
 
 def parse_cookies(text: str) -> tuple[Cookie, ...]:
-    """Cookies out of the text of ``cookies``.
+    """Parse ``cookies``.
 
     Raises:
-        LabError: it is not laid out as expected.
+        LabError: its layout is unknown.
     """
     return tuple(
         Cookie(
@@ -214,12 +205,10 @@ def parse_cookies(text: str) -> tuple[Cookie, ...]:
 
 
 def parse_stats(text: str) -> Mapping[str, Mapping[str, int]]:
-    """Group to counter to number, out of the text of ``stats``.
-
-    Lines of the same group are taken together (``RdHelp`` of Linux 6.1).
+    """Parse ``stats``; a group may have several lines (``RdHelp`` of Linux 6.1).
 
     Raises:
-        LabError: it is not laid out as expected.
+        LabError: its layout is unknown.
     """
     groups: dict[str, dict[str, int]] = {}
     for line in text.splitlines():
@@ -227,31 +216,31 @@ def parse_stats(text: str) -> Mapping[str, Mapping[str, int]]:
             continue
         match = _COUNTERS.fullmatch(line)
         if match is None:
-            raise _strange("stats", line)
+            raise _unknown_layout("stats", line)
         pairs = (word.split("=") for word in match[2].split())
         groups.setdefault(match[1], {}).update({name: int(number) for name, number in pairs})
     return MappingProxyType({name: MappingProxyType(counters) for name, counters in groups.items()})
 
 
 def fscache_state(guest: Guest) -> FscacheState:
-    """What fscache says just now."""
+    """The state of fscache now."""
     script = f"cd {_FOLDER} && for file in {' '.join(_FILES)}; do cat $file; printf '\\037next\\n'; done"
     caches, volumes, cookies, stats, _ = guest.run(script).split(_NEXT_FILE)
     return FscacheState(parse_caches(caches), parse_volumes(volumes), parse_cookies(cookies), parse_stats(stats))
 
 
 def wait_until_no_cache(guest: Guest, *, timeout: float = 4.0) -> None:
-    """Wait until fscache knows no cache any more: the last daemon's cache is withdrawn completely."""
+    """Wait until there is no cache: the last daemon's cache is withdrawn completely."""
     _wait_until_no_rows(guest, "caches", timeout)
 
 
 def wait_until_no_cookies(guest: Guest, *, timeout: float = 4.0) -> None:
-    """Wait until fscache has let go of every file: what umount(8) has left to workers is done."""
+    """Wait until there is no cookie: workers have done what umount(8) left to them."""
     _wait_until_no_rows(guest, "cookies", timeout)
 
 
 def wait_until_no_volumes(guest: Guest, *, timeout: float = 4.0) -> None:
-    """Wait until fscache has let go of every volume, which it does after it has let go of the files."""
+    """Wait until there is no volume; volumes go after their cookies."""
     _wait_until_no_rows(guest, "volumes", timeout)
 
 
@@ -260,19 +249,19 @@ def _wait_until_no_rows(guest: Guest, file: str, timeout: float) -> None:
 
 
 def _rows(file: str, text: str, header: str, pattern: re.Pattern[str]) -> Iterator[tuple[str, ...]]:
-    """The columns of each line below the two of the header; empty where there is none."""
+    """The columns of each line below the two heading lines; a missing column is empty."""
     lines = text.split("\n")
     if len(lines) < 3 or lines[0].split() != header.split() or lines[-1]:
-        raise _strange(file, lines[0])
+        raise _unknown_layout(file, lines[0])
     for line in lines[2:-1]:
         match = pattern.fullmatch(line)
         if match is None:
-            raise _strange(file, line)
+            raise _unknown_layout(file, line)
         yield match.groups("")
 
 
-def _strange(file: str, line: str) -> LabError:
+def _unknown_layout(file: str, line: str) -> LabError:
     return LabError(
-        f"{_FOLDER}/{file} is not laid out as in Linux 6.1 or 6.12: {line!r}",
-        "look at the kernel's fs/netfs or fs/fscache and teach harness/provoke/fscache_state.py",
+        f"{_FOLDER}/{file} has another layout than in Linux 6.1 and 6.12: {line!r}",
+        "see the kernel's fs/netfs or fs/fscache, and add the layout to harness/provoke/fscache_state.py",
     )

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-2.0-only
-"""Network filesystems that keep what they read in a classic cache, with their servers in the same virtual machine."""
+"""Network filesystems that use a classic cache, with their servers in the same virtual machine."""
 
 from __future__ import annotations
 
@@ -7,6 +7,7 @@ import shlex
 import struct
 from pathlib import Path
 
+from harness.provoke.shell import call
 from harness.vm.guest import Guest
 from harness.vm.machine import SHARE
 
@@ -44,15 +45,8 @@ def serve_nfs(guest: Guest, folder: str) -> None:
         folder: becomes a filesystem in memory.
     """
     guest.load_companions("nfs")
-    quoted = shlex.quote(folder)
     options = "rw,no_root_squash,insecure,no_subtree_check,fsid=1"
-    guest.run(
-        f"set -e; mkdir -p {quoted} /run/rpcbind; mount -t tmpfs export {quoted}; mount -t nfsd nfsd /proc/fs/nfsd; "
-        "rpcbind; until [ -S /run/rpcbind.sock ]; do usleep 20000; done; "
-        f"exportfs -i -o {options} 127.0.0.1:{quoted}; "
-        f"rpc.nfsd -N 4 -V 3 2; rpc.mountd -N 4 -p {_MOUNTD_PORT}",
-        timeout=60,
-    )
+    call(guest, "serve_nfs", folder, options, str(_MOUNTD_PORT), timeout=60)
 
 
 def mount_nfs(guest: Guest, served: str, folder: str = "/m") -> None:

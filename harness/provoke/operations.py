@@ -1,10 +1,9 @@
 # SPDX-License-Identifier: GPL-2.0-only
-"""What a sweep can do to the subject: each operation as the shell commands around one call of ``fail-nth``.
+"""The operations of sweeps: each is the shell commands around one call of ``fail-nth``.
 
-The commands run in the guest, with the functions that :mod:`harness.provoke.fail_nth` defines for them, and these
-variables: ``cache`` is a folder whose volumes stay from one iteration to the next, without their files; ``fresh`` is
-an empty one; ``daemon`` the file with the daemon's pid; ``modules`` those under test; ``name`` the image, ``a`` at
-first and ``b`` for the second time.
+The commands run in the guest, with the functions of ``fail_nth.sh`` and these variables: ``cache`` is a folder whose
+volumes stay from one iteration to the next, without their files; ``fresh`` is an empty one; ``daemon`` is the file
+with the daemon's pid; ``modules`` are those under test; ``name`` is the image, ``a`` the first time, then ``b``.
 """
 
 from __future__ import annotations
@@ -26,13 +25,13 @@ class Operation:
 
     Attributes:
         name: what users call it.
-        steps: for ``fail-nth``, in shell syntax: the preparation, ``inject``, and what is tested.
-        setup: what has to be there first, once for each iteration.
-        prepare: the same, anew for each of the two times the operation is done.
-        undo: after each of the two times, whether it succeeded or not.
         says: one phrase for people.
-        worker: a kernel function whose allocations fail instead of those of the steps: what workers do for the
-            operation, from its first step to the end of ``undo``. Empty for the steps.
+        steps: for ``fail-nth``, in shell syntax: the preparation, ``inject``, and what is tested.
+        setup: what must be there first, once for each iteration.
+        prepare: what must be done first, each of the two times that the operation is done.
+        undo: what is done after each of the two times, whether the operation succeeded or not.
+        worker: the kernel function whose allocations fail, from the first step to the end of ``undo``, instead of
+            those of the steps: for what workers do. Empty for the steps.
     """
 
     name: str
@@ -59,7 +58,7 @@ OPERATIONS: tuple[Operation, ...] = (
         f"borrow {_DEVICE} , inject , read 4096",
         setup="serve && tell stop",
         prepare="begin_mount a && tell poll 60",
-        # Taken and not answered: it is asked for again, and answered properly.
+        # The OPEN was read and not answered: it is requested again, and answered.
         undo="tell command restore; tell resume; end_mount; tell stop",
     ),
     Operation(
@@ -88,7 +87,7 @@ OPERATIONS: tuple[Operation, ...] = (
     ),
     Operation(
         "restore",
-        "the daemon has an unanswered request sent again",
+        "the daemon has unanswered requests sent again (restore)",
         f"borrow {_DEVICE} , inject , write restore",
         setup="serve --on open=hold",
         prepare="begin_mount a && await open",
@@ -148,7 +147,7 @@ OPERATIONS: tuple[Operation, ...] = (
         "worker-volume",
         "a worker makes a volume, for a mount",
         "inject , mount erofs /m fsid=a",
-        # The last of the 256 folders is not there, so that one is made; the others are made alike.
+        # The last of the 256 folders is missing, so that one is made; the others are made in the same way.
         setup="serve && drop_caches",
         prepare="rm -rf $cache/cache/I*/@ff",
         # A folder cannot be removed while its volume is there.
@@ -165,7 +164,7 @@ OPERATIONS: tuple[Operation, ...] = (
     ),
     Operation(
         "worker-cookie-again",
-        "the same with a file that is there",
+        "the same for a file that exists",
         "inject , mount erofs /m fsid=a",
         setup="serve && unused_object",
         prepare="drop_caches",
@@ -174,7 +173,7 @@ OPERATIONS: tuple[Operation, ...] = (
     ),
     Operation(
         "worker-reopen",
-        "a worker has an object opened anew whose anonymous fd was closed",
+        "a worker has an object opened again whose anonymous fd was closed",
         "inject , view /m/data , read 65536",
         setup=_SERVED,
         prepare="drop_caches && tell close-fd all",
@@ -191,7 +190,7 @@ OPERATIONS: tuple[Operation, ...] = (
         "module-unload",
         "unload the modules under test, which have just been used",
         'inject $(for one in $(reversed $modules); do echo ", unload $one"; done)',
-        # What fires later in what is gone then, like a timer, does so while the next allocation fails.
+        # A timer that fires in a module that is gone does so while the next allocation fails.
         prepare="load_modules && serve && mount_erofs fsid=a && umount /m && dismiss",
         undo="load_modules",
     ),
@@ -199,13 +198,13 @@ OPERATIONS: tuple[Operation, ...] = (
 
 
 def chosen(names: tuple[str, ...]) -> tuple[Operation, ...]:
-    """Operations by their names; all of them where none is named.
+    """Operations by their names, each once; all of them where no name is given.
 
     Raises:
-        UserError: there is none of that name.
+        UserError: there is no operation of that name.
     """
     known = {operation.name: operation for operation in OPERATIONS}
     for name in names:
         if name not in known:
-            raise UserError(f"there is no operation {name!r}", f"there are: {', '.join(known)}")
+            raise UserError(f"there is no operation named {name!r}", f"known: {', '.join(known)}")
     return tuple(known[name] for name in dict.fromkeys(names)) or OPERATIONS

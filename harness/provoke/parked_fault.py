@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-2.0-only
-"""Holding a read of a daemon's device in the middle: a page fault that is answered when the test says so."""
+"""Holding a read of /dev/cachefiles in the middle: a page fault that is resolved when the test case says so."""
 
 from __future__ import annotations
 
@@ -17,10 +17,10 @@ _numbers = itertools.count(1)
 
 
 class ParkedRead:
-    """A read(2) of ``/dev/cachefiles`` in which the kernel waits when it begins to copy the message.
+    """A read(2) of ``/dev/cachefiles`` that is held while the kernel copies the message to its reader.
 
-    It is done by a program of its own, with the device that the daemon has open: anonymous fds that
-    come with it are that program's. The daemon must be stopped, else it may be faster.
+    A separate program reads, through the descriptor that the daemon has open; an anonymous fd that comes with the
+    message belongs to that program. The daemon must not read the device meanwhile (``tell stop``).
 
     Args:
         guest: a booted guest.
@@ -40,23 +40,23 @@ class ParkedRead:
         wait_until(self._guest, f"grep -q parked {self._output}")
 
     def release(self) -> int:
-        """Let the read go on; returns what it returned, a negative errno for an error."""
+        """Let the read go on, and return what it returned; a negative errno for an error."""
         self._guest.run(f"kill -USR1 {self._process.pid}")
         wait_until(self._guest, f"grep -q read {self._output}")
         record = json.loads(self._guest.read(self._output).splitlines()[-1])
         return int(record["returned"] if record["errno"] == 0 else -record["errno"])
 
     def anonymous_fds(self) -> list[int]:
-        """The anonymous fds that the reader can use at this moment."""
+        """The anonymous fds that the reader has now."""
         return _descriptors(self._guest, self._process.pid, "anon_inode:[cachefiles]")
 
     def end(self) -> None:
-        """End the reader: it lets go of the device and of its anonymous fds."""
+        """Kill the reader: the device and its anonymous fds are closed."""
         self._process.kill()
 
 
 def _descriptors(guest: Guest, pid: int, file: str) -> list[int]:
-    """The descriptors of a process that are of one file, by the file's name in ``/proc/PID/fd``."""
+    """The descriptors of a process that refer to a file, by its name in ``/proc/PID/fd``."""
     lines = guest.run(f"ls -l /proc/{pid}/fd").splitlines()
     links = [line.split(" -> ") for line in lines if " -> " in line]
     return [int(link.split()[-1]) for link, target in links if target == file]

@@ -1,12 +1,12 @@
 # SPDX-License-Identifier: GPL-2.0-only
-"""A process of the guest that goes on by itself: watched, killed, and asked how it ended."""
+"""A background process of the guest: watched, killed, and asked how it ended."""
 
 from __future__ import annotations
 
 import itertools
-import shlex
 
 from harness.provoke.cache import holds_within, wait_until
+from harness.provoke.shell import call
 from harness.vm.guest import Guest
 
 _numbers = itertools.count(1)
@@ -26,16 +26,10 @@ class Process:
     def __init__(self, guest: Guest, *words: str) -> None:
         self._guest = guest
         self._files = f"/run/process-{next(_numbers)}"
-        # The shell around it outlives it and keeps its exit status.
-        script = (
-            f"{{ {shlex.join(words)} & echo $! >{self._files}.pid; wait $!; echo $? >{self._files}.status; }} "
-            f"</dev/null >/dev/null 2>{self._files}.errors & "
-            f"until [ -s {self._files}.pid ]; do usleep 1000; done; cat {self._files}.pid"
-        )
-        self.pid = int(guest.run(script))
+        self.pid = int(call(guest, "start", self._files, *words))
 
     def wait_until_in(self, function: str) -> None:
-        """Wait until it is in a kernel function, which may wait itself (``/proc/PID/stack``).
+        """Wait until it is inside a kernel function (``/proc/PID/stack``).
 
         Args:
             function: a name, or the beginning of one.
@@ -46,7 +40,7 @@ class Process:
         wait_until(self._guest, f"grep -q ' {function}' /proc/{self.pid}/stack")
 
     def kill(self) -> None:
-        """Send it SIGKILL, which it may be unable to take."""
+        """Send it SIGKILL; in uninterruptible sleep it does not end."""
         self._guest.run(f"kill -KILL {self.pid}")
 
     def ends_within(self, seconds: float) -> bool:

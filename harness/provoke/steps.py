@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: GPL-2.0-only
-"""What a stress run does, step by step: made from a seed, written as text, read back. Pure.
+"""The steps of stress runs: made from a seed, written as text, read back. Pure.
 
-A step is one line of words. What it does in a guest is :mod:`harness.provoke.stress`'s business.
+A step is one line of words. :mod:`harness.provoke.stress` does it in a guest.
 """
 
 from __future__ import annotations
@@ -19,11 +19,11 @@ GENERATION = 5
 IMAGES = tuple("abcdefghij")
 POINTS = ("m0", "m1", "m2", "m3")
 DOMAINS = ("one", "two")
-#: A volume of its own takes a guest seconds to make, so most images share one.
+#: To make a volume takes a guest seconds, so most images share one.
 _DOMAINS = ("", *DOMAINS, *DOMAINS, *DOMAINS)
-#: At which event a daemon misbehaves: a mount's own reads are the first three or so.
+#: The events at which a daemon misbehaves; a mount itself reads about three times.
 _EVENTS = (1, 2, 3, 5, 8, 12, 18)
-#: How a daemon misbehaves (``ondemand-daemon --help``); ``{}`` is the number of the event that it happens at.
+#: How a daemon misbehaves (``ondemand-daemon --help``); ``{}`` is the number of the event.
 _RULES: tuple[tuple[str, ...], ...] = (
     (),
     (),
@@ -49,15 +49,15 @@ _RULES: tuple[tuple[str, ...], ...] = (
     ("open:{}=stop",),
 )
 _MOST_RULES = 3
-#: How long calls of functions are delayed, in milliseconds; how many of a function's calls; how many functions.
+#: Delays of functions in milliseconds; the number of delayed calls of a function; the number of functions.
 _DELAYS_MS, _DELAYED_CALLS, _DELAYED_FUNCTIONS = (1, 5, 20, 80, 300, 800), (1, 4), (3, 12)
-#: The functions that on-demand images go through are delayed so many times as often as the others.
+#: Functions on the path of on-demand images, and how many times as often as the others they are delayed.
 _ON_DEMAND, _PREFERENCE = re.compile(r"_*(cachefiles|fscache|ondemand|erofs_fscache)"), 8
-#: How often it is disturbed when it waits already.
+#: The share of disturbances that come when the task waits already.
 _UNTIL_WAITING = 0.6
-#: How many things happen while something waits.
+#: The number of things that happen while a task waits.
 _DISTURBANCES_EACH = (2, 4)
-#: What a daemon does not answer at once; mostly the first request, which is an OPEN.
+#: Requests that a daemon does not answer at once; mostly the first one, an OPEN.
 _UNANSWERED = (
     "open:1=hold",
     "open:1=hold",
@@ -67,7 +67,7 @@ _UNANSWERED = (
     "read:4=hold",
     "read:2=stop",
 )
-#: How a daemon fails that is to open an image which it has had before.
+#: How a daemon fails to open an image that it has had before.
 _FAILING = (
     "open:1=error:EIO",
     "open:1=exit",
@@ -76,18 +76,18 @@ _FAILING = (
     "read:1=error:EIO",
     "read:1=kill",
 )
-#: How often it is an OPEN that is being read; and after what a daemon stops to read, if it is a READ.
+#: The share of OPENs among the requests whose reading is held; and where a daemon stops reading before a READ.
 _PARKED_OPEN, _STOPPING = 0.5, ("read:1=stop", "read:2=stop", "read:4=stop")
-#: Numbers of requests that are guessed: the first one, counted from the one that the daemon got last, and how many
-#: follow; and the sizes that are told: an error, or more than any image has.
+#: Guessed numbers of requests: the first one, counted from the daemon's last request, and how many follow; and the
+#: sizes in guessed answers: an error, or more than any image has.
 _FIRST_GUESS, _MORE_GUESSES, _GUESSED_SIZES = (-3, 1), (0, 3), ("-5", "4194304")
-#: Between two steps, in milliseconds; most follow at once.
+#: Pauses between two steps in milliseconds.
 _PAUSES_MS = (0, 5, 20, 80, 300, 1000)
 
 
 @dataclass(frozen=True)
 class Seed:
-    """What steps are made from: ``5-4711`` for number 4711 of generation 5.
+    """The steps of a run follow from it: ``5-4711`` is number 4711 of generation 5.
 
     Attributes:
         number: any number from 0 on.
@@ -100,14 +100,14 @@ class Seed:
 
     @classmethod
     def parse(cls, text: str) -> Seed:
-        """Read what ``str()`` gives, or a number alone.
+        """Parse what ``str()`` gives, or a number alone.
 
         Raises:
-            UserError: it is none, or of another version of the harness, which made other steps from it.
+            UserError: it is not a seed, or one of another generation.
         """
         match = re.fullmatch(r"(?:(\d+)-)?(\d+)", text)
         if match is None:
-            raise UserError(f"--seed {text}: this is no seed", f"seeds look like {GENERATION}-4711, or 4711")
+            raise UserError(f"--seed {text}: this is not a seed", f"seeds look like {GENERATION}-4711, or 4711")
         if match[1] and int(match[1]) != GENERATION:
             raise UserError(
                 f"--seed {text}: another version of the harness made other steps from that number "
@@ -131,7 +131,7 @@ class Step:
         return " ".join(self.words)
 
 
-#: What makes steps; and what makes one, and how often each is chosen.
+#: A function that makes steps; and functions that make one step, with their weights.
 _Steps = Callable[[random.Random], list[Step]]
 _Choices = tuple[tuple[Callable[[random.Random], Step], int], ...]
 
@@ -141,8 +141,8 @@ def steps_from(seed: Seed, functions: Sequence[str], length: int) -> tuple[Step,
 
     Args:
         seed: equal seeds, functions and lengths give equal steps.
-        functions: names of kernel functions that may be delayed; none of them is where it is empty.
-        length: how many steps there are besides the delays, the pauses and the first daemon.
+        functions: names of kernel functions that may be delayed.
+        length: number of steps, not counting delays, pauses and the first daemon.
     """
     chance = random.Random(str(seed))
     functions = sorted(functions)
@@ -162,7 +162,7 @@ def steps_from(seed: Seed, functions: Sequence[str], length: int) -> tuple[Step,
 
 
 def _next_steps(chance: random.Random) -> _Steps:
-    """What makes the next ones: some that belong together, or one by itself."""
+    """What makes the next steps: some that belong together, or one by itself."""
     bounds = itertools.accumulate(share for _, share in _TOGETHER)
     kind = chance.random()
     return next((make for (make, _), bound in zip(_TOGETHER, bounds, strict=True) if kind < bound), _one_by_itself)
@@ -178,17 +178,17 @@ def _some_of(choices: _Choices, count: int, chance: random.Random) -> list[Step]
 
 
 def _disturbed(chance: random.Random) -> list[Step]:
-    """Something waits for the daemon when something else happens, and something more."""
+    """A task waits for the daemon, and meanwhile other things happen."""
     waiting = chance.choice((_mounting("visit"), _mounting("mount")))(chance)
-    # Else it is disturbed on its way to the daemon.
+    # Else the task is disturbed before it waits.
     until = [Step(("until-waiting",))] if chance.random() < _UNTIL_WAITING else []
     disturbances = _some_of(_DISTURBANCES, chance.randint(*_DISTURBANCES_EACH), chance)
     return [Step(("replace", chance.choice(_UNANSWERED))), waiting, *until, *disturbances]
 
 
 def _parked(chance: random.Random) -> list[Step]:
-    """A thread of a daemon is in the middle of reading a request when other things happen, to that request maybe."""
-    # A mount alone is done with one READ.
+    """Reading a request is held in the middle, and meanwhile other things happen, perhaps to that request."""
+    # A mount alone needs only one READ.
     waiting = _mounting("visit")(chance)
     if chance.random() < _PARKED_OPEN:
         before = [Step(("replace",)), Step(("stop-reading",)), waiting]
@@ -203,7 +203,7 @@ def _in_classic_mode(chance: random.Random) -> list[Step]:
 
 
 def _looked_at(chance: random.Random) -> list[Step]:
-    """An image that was fine, and of which a daemon then makes a mess, must be fine with the next daemon."""
+    """An image that could be mounted before a daemon failed must be mountable with the next daemon."""
     look = Step(("look-at", chance.choice(IMAGES)))
     visit = Step(("visit", look.words[1], chance.choice(POINTS), DOMAINS[0]))
     return [look, Step(("replace", chance.choice(_FAILING))), visit, Step(("until-done",)), look]
@@ -257,7 +257,7 @@ def _plain(*words: str) -> Callable[[random.Random], Step]:
     return lambda _: Step(words)
 
 
-#: What may happen while something waits, and how often.
+#: What may happen while a task waits, with weights.
 _DISTURBANCES: _Choices = (
     (_plain("io-error"), 2),
     (_plain("kill"), 2),
@@ -276,10 +276,10 @@ _DISTURBANCES: _Choices = (
     (_at_a_point("read"), 2),
 )
 
-#: What may happen while a request is being read, and how often.
+#: What may happen while reading a request is held, with weights.
 _WHEN_PARKED: _Choices = ((_completion, 12), *_DISTURBANCES)
 
-#: What steps come together, and how often among the others.
+#: Steps that belong together, and their share of all choices.
 _TOGETHER: tuple[tuple[_Steps, float], ...] = (
     (_disturbed, 0.15),
     (_looked_at, 0.05),
@@ -287,7 +287,7 @@ _TOGETHER: tuple[tuple[_Steps, float], ...] = (
     (_parked, 0.05),
 )
 
-#: What steps there are, and how often.
+#: Single steps, with weights.
 _KINDS: _Choices = (
     (_mounting("visit"), 24),
     (_mounting("mount"), 12),
@@ -312,7 +312,7 @@ _KINDS: _Choices = (
     (_plain("pressure"), 1),
 )
 
-#: Every word that a step may begin with, and how many may follow: at least and at most.
+#: The first words of steps, and how many words may follow: at least and at most.
 _WORDS = {
     "delay": (3, 3),
     "daemon": (0, 8),
@@ -348,24 +348,24 @@ _WORDS = {
     ),
     (0, 0),
 )
-#: What may stand in a step: it goes into a shell.
+#: The characters of a step's words, which go into a shell script.
 _WORD = re.compile(r"[A-Za-z0-9_.:=,*+-]+")
 
 
 def as_text(steps: Sequence[Step]) -> str:
-    """Steps as the file ``stress.steps`` has them: one a line."""
+    """The text of ``stress.steps``: one step a line."""
     return "".join(f"{step}\n" for step in steps)
 
 
 def parse(text: str, name: str) -> tuple[Step, ...]:
-    """Read what :func:`as_text` wrote; empty lines and lines that begin with # are left out.
+    """Parse what :func:`as_text` gives; empty lines and lines that begin with # are ignored.
 
     Args:
         text: the file's contents.
         name: the file's name, for the message.
 
     Raises:
-        UserError: a line is no step.
+        UserError: a line is not a step.
     """
     steps = []
     for number, line in enumerate(text.splitlines(), 1):
@@ -375,7 +375,7 @@ def parse(text: str, name: str) -> tuple[Step, ...]:
         least, most = _WORDS.get(words[0], (-1, -1))
         if not least <= len(words) - 1 <= most or not all(_WORD.fullmatch(word) for word in words):
             raise UserError(
-                f"{name}:{number}: {line.strip()!r} is no step", f"steps begin with one of {', '.join(_WORDS)}"
+                f"{name}:{number}: {line.strip()!r} is not a step", f"steps begin with one of {', '.join(_WORDS)}"
             )
         steps.append(Step(words))
     return tuple(steps)

@@ -1,7 +1,8 @@
 # SPDX-License-Identifier: GPL-2.0-only
-"""Does the steps of a stress run in a guest: many things at once, and then everything is taken down.
+"""Does the steps of a stress run in a guest, and then takes down all that they began.
 
-What a step begins goes on in the background; the next one follows at once, unless a pause says otherwise.
+What a step begins goes on in the background, and the next step follows at once. What the guest's shell does is in
+``stress.sh``.
 """
 
 from __future__ import annotations
@@ -11,32 +12,28 @@ import re
 import shlex
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, field
-from pathlib import Path
 
 from harness.provoke import request_rules
 from harness.provoke.cache import mount_scratch
-from harness.provoke.fscache_state import WAITING_IN_SHELL
 from harness.provoke.request_rules import Guess
+from harness.provoke.shell import assignments, shell_text
 from harness.provoke.steps import DOMAINS, IMAGES, POINTS, Step
 from harness.vm.guest import Guest
 
-#: Kibibytes of the images' files. Their data are asked for once: many images make many requests.
+#: Size of each image's data in KiB. The kernel asks for the same data only once: many images make many requests.
 _SIZES = dict(zip(IMAGES, (256, 256, 256, 512, 512, 512, 1024, 1024, 1024, 2048), strict=True))
-#: Functions of the subject; the compiler's and the tracer's own are left out, and those that run once. To probe the
-#: last one of a module, which is its exit, reads beyond the module's pages (testcases/suspects/last_function.txt).
+#: Functions of the subject, without those of the compiler and the tracer, and those that run once. A probe on a
+#: module's last function, its exit, makes the kernel read beyond its pages (testcases/suspects/last-function).
 _FUNCTION = re.compile(
     r"^\S+ [tT] (_*(?:cachefiles|fscache|netfs|ondemand|z?_?erofs)\w*(?<!_init)(?<!_exit))\t\[(\w+)\]$", re.MULTILINE
 )
 _OF_DAEMON = re.compile(r"-(\d+)\.")
 _COUNT = re.compile(r"did \S+ \d+$")
-#: Seconds that a step's background work may take in the guest, until it is killed; and all of the steps, before
-#: the guest's patience is applied.
-_EACH_SECONDS, _ALL_SECONDS = 30, 100.0
-#: How long what was held back may take once nothing holds it back; a killed process; and what the last steps began.
-_SETTLING_SECONDS, _DYING_SECONDS, _COMING_SECONDS = 20, 5, 10
-
-#: What the guest's shell does.
-_FUNCTIONS = Path(__file__).with_name("stress.sh")
+#: How long all steps may take, before the guest's patience is applied; the others are on the guest's clock: a step's
+#: background work, until it is killed; a task to go on that nothing holds back any more; a killed process to end; the
+#: last steps to have an effect.
+_ALL_SECONDS = 100.0
+_EACH_SECONDS, _SETTLING_SECONDS, _DYING_SECONDS, _COMING_SECONDS = 30, 20, 5, 10
 
 
 @dataclass(frozen=True)
@@ -44,11 +41,11 @@ class Played:
     """What became of the steps.
 
     Attributes:
-        log: what was begun when, one line each: ``step SECONDS_OF_UPTIME WORDS``; and steps that were refused.
-        problems: what was left in the end, one sentence each.
-        counts: what the steps came to: reads that got data, requests that daemons got, by their kinds, and guessed
-            answers that the kernel took.
-        daemons: what each daemon saw and said, in their order, by the names of files for them.
+        log: one line for each step, ``step SECONDS_OF_UPTIME WORDS``, and for each that was refused.
+        problems: what was wrong, one sentence each.
+        counts: reads that got data, requests that daemons got, by their kinds, and guessed answers that the kernel
+            accepted.
+        daemons: the logs of the daemons, in their order, by file name.
     """
 
     log: tuple[str, ...]
@@ -72,22 +69,22 @@ def play(guest: Guest, steps: Sequence[Step]) -> Played:
     """Do steps, and take down all that they began.
 
     Args:
-        guest: with the modules under test, on which nothing else is done.
+        guest: with the modules under test, and with nothing else going on.
         steps: what to do.
 
     Raises:
-        CommandOverdue: something does not end.
+        CommandOverdue: the steps, or what follows them, did not end in time.
     """
     guest.load_lab_module("lab_delay")
     mount_scratch(guest)
-    guest.run(f"set -e\n{_images()}mkdir -p " + " ".join(f"/{point}" for point in POINTS))
+    guest.run("sh -s make_images", stdin=f'{_functions()}"$@"\n'.encode())
     output = guest.run("sh -s", timeout=_ALL_SECONDS, stdin=script(steps).encode())
     lines = output.splitlines()
     daemons = _by_daemon(guest, "log")
     guesses = {number: _guesses(noted) for number, noted in _by_daemon(guest, "guesses").items()}
     problems = [line for line in lines if line.startswith(("left ", "stuck "))]
     counts = {name: int(count) for _, name, count in (line.split() for line in lines if _COUNT.match(line))}
-    counts["guesses-taken"] = sum(guess.taken for guessed in guesses.values() for guess in guessed)
+    counts["guesses-taken"] = sum(guess.accepted for guessed in guesses.values() for guess in guessed)
     problems += _broken_rules(daemons, guesses, parked=_by_daemon(guest, "parked"))
     return Played(
         tuple(line for line in lines if line.startswith(("step ", "refused "))),
@@ -104,12 +101,12 @@ def _log_name(number: int) -> str:
 def _broken_rules(
     daemons: Mapping[int, str], guesses: Mapping[int, list[Guess]], parked: Collection[int]
 ) -> list[str]:
-    """The rules that the kernel broke, and of each the first log that shows it.
+    """The rules that the kernel broke, each with the first log that shows it.
 
     Args:
-        daemons: their logs.
-        guesses: the answers that were guessed while each was there.
-        parked: the daemons whose device somebody else read, too.
+        daemons: the logs, by the daemons' numbers.
+        guesses: the guessed answers to each daemon's requests.
+        parked: the daemons whose device another process read, too.
     """
     found: dict[str, str] = {}
     for number, log in daemons.items():
@@ -120,7 +117,7 @@ def _broken_rules(
 
 
 def _by_daemon(guest: Guest, ending: str) -> dict[int, str]:
-    """What files ``/run/stress-NUMBER.ENDING`` hold, by their numbers and in their order."""
+    """The contents of the files ``/run/stress-NUMBER.ENDING``, by their numbers and in their order."""
     output = guest.run(
         f"for one in /run/stress-*.{ending}; do printf '\\37%s\\n' $one; cat $one; done 2>/dev/null; true"
     )
@@ -129,7 +126,7 @@ def _by_daemon(guest: Guest, ending: str) -> dict[int, str]:
 
 
 def _guesses(text: str) -> list[Guess]:
-    """What ``guess`` noted, one a line: a number, when that was, and what became of it, if anything did."""
+    """What ``guess`` wrote, one guess a line: number, time, and the result where there is one."""
     noted = (line.split(maxsplit=2) for line in text.splitlines())
     return [
         Guess(int(words[0]), json.loads(words[2])["errno"] == 0, float(words[1]))
@@ -138,28 +135,20 @@ def _guesses(text: str) -> list[Guess]:
     ]
 
 
-def _images() -> str:
-    """Makes the images, and keeps their files."""
-    return "".join(
-        f"mkdir -p /tmp/{name}\n"
-        f"dd if=/dev/urandom of=/tmp/{name}/data bs={kibibytes}k count=1 2>/dev/null\n"
-        f"mkfs.erofs --quiet /tmp/{name}.erofs /tmp/{name} >/dev/null 2>&1\n"
-        for name, kibibytes in _SIZES.items()
-    )
-
-
 def script(steps: Sequence[Step]) -> str:
-    """What the guest's shell runs."""
-    words = {
-        "points": " ".join(POINTS),
-        "images": " ".join(f"--image {name}=/tmp/{name}.erofs" for name in IMAGES),
-        "names": " ".join(IMAGES),
-        "domains": " ".join(DOMAINS),
-        "each": _EACH_SECONDS,
-        "settling": _SETTLING_SECONDS,
-        "dying": _DYING_SECONDS,
-        "coming": _COMING_SECONDS,
-    }
-    values = "".join(f"{name}={shlex.quote(str(value))}\n" for name, value in words.items())
+    """What the guest's shell reads to do the steps."""
     did = "".join(f"step {shlex.join(step.words)}\n" for step in steps)
-    return f"{WAITING_IN_SHELL}{values}{_FUNCTIONS.read_text()}make_volumes\n{did}finish\n"
+    return f"{_functions()}make_volumes\n{did}finish\n"
+
+
+def _functions() -> str:
+    values = assignments(
+        points=" ".join(POINTS),
+        images=" ".join(f"{name}={kibibytes}" for name, kibibytes in _SIZES.items()),
+        domains=" ".join(DOMAINS),
+        each=_EACH_SECONDS,
+        settling=_SETTLING_SECONDS,
+        dying=_DYING_SECONDS,
+        coming=_COMING_SECONDS,
+    )
+    return values + shell_text("waiting", "functions", "stress")

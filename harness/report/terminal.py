@@ -10,6 +10,7 @@ from rich.table import Table
 
 from harness.core.model import Outcome, Proof, Result, Verdict
 from harness.core.text import without_control_characters
+from harness.report.known import known_bugs
 
 _COLOURS = {
     Outcome.PASS: "green",
@@ -25,7 +26,8 @@ def result_line(result: Result) -> str:
     repetition = f" #{result.repetition}" if result.repetition > 1 else ""
     line = f"{result.case}{_seed(result)} [{result.kernel}, {result.variant}]{repetition}: {result.outcome}"
     message = result.message.splitlines()[0] if result.message else ""
-    return without_control_characters(f"{line}{': ' if message else ''}{message} ({result.seconds:.1f} s)")
+    parts = [part for part in (line, message, known_bugs(result)) if part]
+    return without_control_characters(f"{': '.join(parts)} ({result.seconds:.1f} s)")
 
 
 def _seed(result: Result) -> str:
@@ -45,7 +47,7 @@ def result_table(results: Sequence[Result]) -> Table:
             coloured(result.outcome),
             result.stage,
             f"{result.seconds:.1f}",
-            plain(result.message),
+            plain("\n".join(part for part in (result.message, known_bugs(result)) if part)),
         )
     return table
 

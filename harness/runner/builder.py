@@ -7,6 +7,7 @@ import functools
 from collections.abc import Sequence
 
 from harness.catalog import spec
+from harness.catalog.known import KnownBugs, load_known_bugs
 from harness.core.cache import Cache
 from harness.core.model import Job, Kernel, Suppression
 from harness.kbuild import build, modules
@@ -71,6 +72,11 @@ class Builder:
     def suppressions(self) -> tuple[Suppression, ...]:
         """Known noise."""
         return spec.load_suppressions(self.settings.project / spec.SUPPRESSIONS)
+
+    @functools.cached_property
+    def known_bugs(self) -> KnownBugs:
+        """What kernels are known for."""
+        return load_known_bugs(self.settings.project)
 
     @functools.cached_property
     def lab_modules(self) -> modules.ModuleSet:

@@ -198,5 +198,5 @@ class Canaries:
         findings = (*provoked.guest.console.findings, *leaks)
         judge.write_findings(self._folder, findings)
         functions = [f"lab_canary_{name}" for name in provoked.names]
-        missing = [name for name in functions if not any(judge.names(finding, name) for finding in findings)]
+        missing = [name for name in functions if not any(finding.names(name) for finding in findings)]
         return f"canary not seen: {', '.join(missing)}" if missing else ""

@@ -13,13 +13,14 @@ import contextlib
 import re
 import shutil
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 
 from harness import klog
 from harness.catalog import suppressions
+from harness.catalog.known import KnownBugs, Recognised
 from harness.core.deadline import Deadline
-from harness.core.errors import LabError
+from harness.core.errors import LabError, UserError
 from harness.core.files import disk_error
 from harness.core.model import Finding, Job, Outcome, Result, Stage, Suppression
 from harness.core.progress import say
@@ -204,12 +205,25 @@ class CaseRun:
             machine=shape.machine if shape else "",
             boot_attempts=attempts,
             start=self._ready.start if self._ready else "",
+            **vars(self._recognised(outcome, findings, error)),
         )
         try:
             judge.write_evidence(self._folder, self.result)
         except OSError as full:
             raise disk_error(full, self._folder) from full
         return self.result
+
+    def _recognised(self, outcome: Outcome, findings: Sequence[Finding], error: BaseException | None) -> Recognised:
+        """What the kernel is known for, of what went wrong, and what is new."""
+        if outcome.is_good or outcome is Outcome.LAB_ERROR:
+            return Recognised()
+        try:
+            bugs = self._lab.known_bugs
+        except UserError as unreadable:
+            # The result counts more: all of it is taken for new.
+            say(str(unreadable))
+            bugs = KnownBugs()
+        return bugs.recognise(self._job, findings, judge.problems(error))
 
     def _explained(self, findings: tuple[Finding, ...]) -> tuple[Finding, ...]:
         """Findings with source lines, known noise marked."""

@@ -11,7 +11,7 @@ from pathlib import Path
 
 from harness.core.deadline import Deadline
 from harness.core.errors import HarnessError, LabError
-from harness.core.model import Finding, FindingKind, Frame, Outcome, Result
+from harness.core.model import Finding, FindingKind, Outcome, Result
 from harness.core.typed_json import encoded
 from harness.report.findings import decoded_stacks, marks
 from harness.vm.guest import CommandOverdue, Guest, GuestStopped
@@ -29,19 +29,33 @@ class CaseSkipped(Exception):
     """A test case found that it does not apply to this kernel or guest."""
 
 
-def stacks(finding: Finding) -> tuple[tuple[Frame, ...], ...]:
-    """All stacks of a finding."""
-    return (finding.frames, finding.allocated, finding.freed, finding.last_work)
+class WentWrong(AssertionError):
+    """Several things are wrong at once.
 
-
-def names(finding: Finding, function: str) -> bool:
-    """Whether a function stands in a finding's title or on one of its stacks.
-
-    Compilers make ``function.cold``, ``function.isra.0`` and the like of ``function``; they count.
+    Args:
+        message: all of them, for people.
+        problems: one sentence each, as the catalogue and the suspects describe them.
     """
-    return finding.function == function or any(
-        frame.function.split(".", 1)[0] == function for stack in stacks(finding) for frame in stack
-    )
+
+    def __init__(self, message: str, problems: Sequence[str]) -> None:
+        super().__init__(message)
+        self.problems = tuple(problems)
+
+
+def problems(error: BaseException | None) -> tuple[str, ...]:
+    """What went wrong apart from what the kernel reported, by the exception with which the work ended."""
+    if error is None or isinstance(error, HarnessError | CaseSkipped):
+        return ()
+    if isinstance(error, GuestStopped) and error.finding is not None:
+        return ()
+    return error.problems if isinstance(error, WentWrong) else (_sentence(error),)
+
+
+def _sentence(error: BaseException) -> str:
+    """What an exception says; an assertion that failed, and a guest that hangs, speak for themselves."""
+    text = str(error).strip()
+    spoken = isinstance(error, AssertionError | CommandOverdue | GuestStopped)
+    return text if spoken else f"{type(error).__name__}: {text}"
 
 
 def titles(findings: Sequence[Finding], most: int = 5) -> str:
@@ -78,8 +92,7 @@ def decide(error: BaseException | None, findings: Sequence[Finding], qemu_status
         return Outcome.CRASH, str(error)
     if error is None:
         return Outcome.PASS, ""
-    text = str(error).strip()
-    return Outcome.FAIL, text if isinstance(error, AssertionError) else f"{type(error).__name__}: {text}"
+    return Outcome.FAIL, _sentence(error)
 
 
 def _vanished(qemu_status: int | None) -> tuple[Outcome, str]:

@@ -14,7 +14,6 @@ is), and a leak also where a task died with what it held. Everything else stands
 
 from __future__ import annotations
 
-import re
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 
@@ -32,7 +31,7 @@ from harness.core.model import (
     Verdict,
 )
 from harness.core.progress import say
-from harness.runner.judge import names, titles
+from harness.runner.judge import titles
 from harness.runner.lab import Lab
 
 #: Runs a fix's test cases with some fixes reverted, others applied, for the n-th time, and returns their results.
@@ -176,7 +175,7 @@ def _also(signature: Signature, results: Sequence[Result]) -> tuple[str, ...]:
         finding.title
         for result in results
         for finding in _counted(result)
-        if not _finding_matches(signature, finding) and not _is_consequence(finding, result)
+        if not signature.matches(finding) and not _is_consequence(finding, result)
     ]
     return tuple(dict.fromkeys(others))
 
@@ -193,28 +192,18 @@ def _counted(result: Result) -> list[Finding]:
 
 def _fails_first_by(signature: Signature, result: Result) -> bool:
     first = first_failure(result)
-    return any(_finding_matches(signature, finding) for finding in first) or (
+    return any(signature.matches(finding) for finding in first) or (
         not first and _assertion_matches(signature, result)
     )
 
 
 def matches(signature: Signature, result: Result) -> bool:
     """Whether a result shows what a signature predicts, first or later."""
-    shown = any(_finding_matches(signature, finding) for finding in result.findings)
-    return shown or _assertion_matches(signature, result)
-
-
-def _finding_matches(signature: Signature, finding: Finding) -> bool:
-    return any(
-        any(title in report.titles for title in (finding.title, *finding.alt_titles))
-        and all(names(finding, function) for function in report.frames)
-        for report in signature.reports
-    )
+    return any(map(signature.matches, result.findings)) or _assertion_matches(signature, result)
 
 
 def _assertion_matches(signature: Signature, result: Result) -> bool:
-    failed = result.outcome in (Outcome.FAIL, Outcome.HANG)
-    return bool(signature.assertion and failed and re.search(signature.assertion, result.message))
+    return result.outcome in (Outcome.FAIL, Outcome.HANG) and signature.matches(result.message)
 
 
 def lacking_counters(path_counters: Mapping[str, int], result: Result) -> list[str]:
@@ -254,5 +243,5 @@ def what_was_seen(signature: Signature, result: Result) -> str:
 
 
 def _shown(signature: Signature, findings: Sequence[Finding], result: Result) -> str:
-    title = next((finding.title for finding in findings if _finding_matches(signature, finding)), "")
+    title = next((finding.title for finding in findings if signature.matches(finding)), "")
     return title or (result.message.splitlines()[0] if result.message else str(result.outcome))

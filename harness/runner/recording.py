@@ -11,6 +11,7 @@ from harness.core.model import Outcome, Proof, Result, RunRecord
 from harness.core.progress import results_console, say
 from harness.report.as_json import results_json
 from harness.report.findings import failures_view
+from harness.report.known import known_summary
 from harness.report.terminal import proof_table, result_table
 from harness.runner.lab import Lab
 from harness.runner.results_folder import ResultsFolder
@@ -44,17 +45,33 @@ def complete_files(run: ResultsFolder, lab: Lab) -> Iterator[None]:
     run.finish(lab.session())
 
 
-def exit_code(results: Sequence[Result]) -> int:
-    """The exit code of a command that had these results."""
-    outcomes = {result.outcome for result in results}
-    if Outcome.LAB_ERROR in outcomes:
+def load_known(lab: Lab, until_new: bool) -> None:
+    """Load what kernels are known for before anything boots, where a command needs it.
+
+    Raises:
+        UserError: a file is malformed.
+    """
+    if until_new:
+        _ = lab.known_bugs
+
+
+def exit_code(results: Sequence[Result], until_new: bool = False) -> int:
+    """The exit code of a command that had these results.
+
+    Args:
+        results: of the command.
+        until_new: only what is new was looked for: what kernels are known for fails nothing.
+    """
+    if any(result.outcome is Outcome.LAB_ERROR for result in results):
         return LAB_BROKE
-    return GOOD if all(outcome.is_good for outcome in outcomes) else KERNEL_FAILED
+    good = all(result.nothing_new if until_new else result.outcome.is_good for result in results)
+    return GOOD if good else KERNEL_FAILED
 
 
 def print_results(run: ResultsFolder, lab: Lab, json: bool) -> None:
     """Print a run's results on standard output, as JSON or as tables, and say where its files are."""
     print_run(RunRecord(run.results, run.proofs, lab.session()), json)
+    say_known(run)
     say_files(run)
 
 
@@ -73,6 +90,12 @@ def _unproven(proofs: Sequence[Proof]) -> list[Result]:
     """The results of the proofs that failed: a bug that shows only without its fix is no failure."""
     failed = [proof for proof in proofs if not proof.as_known]
     return [result for proof in failed for result in (proof.with_fix, proof.without_fix) if result is not None]
+
+
+def say_known(run: ResultsFolder) -> None:
+    """Say which known bugs a run has met, and how often."""
+    if line := known_summary(run.results):
+        say(line)
 
 
 def say_files(run: ResultsFolder) -> None:

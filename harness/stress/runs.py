@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-2.0-only
-"""Stress runs: each has steps of its own, made from a seed, in a guest of its own; and their shrinking."""
+"""Stress runs, each with steps of its own in a guest of its own; and the shrinking of their steps."""
 
 from __future__ import annotations
 
@@ -23,10 +23,10 @@ from harness.runner import judge
 from harness.runner.case import run_job
 from harness.runner.lab import Lab
 from harness.runner.runs import newest_record
-from harness.stress.records import Plan, Progress, read
+from harness.stress.records import Progress, StressPlan, progress_from_json
 from harness.vm.guest import Guest
 
-#: In a run's evidence folder: what was to be done, and what was begun when.
+#: In a run's evidence folder: its steps, and when each was begun.
 STEPS, LOG = "stress.steps", "stress.log"
 #: The file in a run's folder from which a command can be resumed.
 RECORD = "stress.json"
@@ -40,27 +40,27 @@ class Stress:
 
     Attributes:
         reverted, applied: names of the fixes that are reverted, or applied.
-        length: steps of a run.
+        length: number of steps of a run.
         delays: functions of the modules under test are delayed.
     """
 
     reverted: tuple[str, ...] = ()
     applied: tuple[str, ...] = ()
-    length: int = Plan.length
+    length: int = StressPlan.length
     delays: bool = True
 
 
-#: Gives the steps, from the functions that may be delayed.
+#: Makes the steps of a run from the functions that may be delayed.
 _Steps = Callable[[Sequence[str]], tuple[Step, ...]]
 
 
 def run_seed(lab: Lab, stress: Stress, seed: Seed, more_follow: bool = False) -> Result:
-    """Do what a seed stands for, in a guest of its own.
+    """Do the steps of a seed, in a guest of their own.
 
     Args:
         lab: what all runs share.
         stress: what they have in common.
-        seed: what the steps are made from.
+        seed: the steps follow from it.
         more_follow: another guest is needed afterwards.
     """
 
@@ -76,7 +76,7 @@ def run_seed(lab: Lab, stress: Stress, seed: Seed, more_follow: bool = False) ->
 
 
 def run_steps(lab: Lab, stress: Stress, steps: Sequence[Step], name: str, more_follow: bool = False) -> Result:
-    """Do given steps, in a guest of its own.
+    """Do given steps, in a guest of their own.
 
     Args:
         lab, stress, more_follow: as in :func:`run_seed`.
@@ -105,7 +105,8 @@ def _run(lab: Lab, stress: Stress, steps: _Steps, name: str, which: str, more_fo
         write_atomically(folder / LOG, "\n".join((*played.log, *played.problems)) + "\n")
         for file, log in played.daemons.items():
             write_atomically(folder / file, log)
-        assert not played.problems, "; ".join(played.problems)
+        if played.problems:
+            raise judge.WentWrong("; ".join(played.problems), played.problems)
 
     unload = functools.partial(fail_nth.unload, modules=names)
     result = run_job(lab, job, folder, work, unload=unload, more_to_come=more_follow)
@@ -114,22 +115,22 @@ def _run(lab: Lab, stress: Stress, steps: _Steps, name: str, which: str, more_fo
 
 
 def shown(result: Result) -> str:
-    """What a run showed, as one title: of its first finding, else the first thing that was left; else its outcome.
+    """What a run showed, as one title: that of its first finding, else its first problem, else its outcome.
 
-    Empty where all was well. Numbers in what was left differ from run to run, and are no part of the title.
+    Empty where nothing is wrong. Numbers in a problem differ from run to run and are not part of the title.
     """
     if result.outcome.is_good:
         return ""
     counted = [finding for finding in result.findings if not finding.suppressed]
-    left = _NUMBER.sub("N", result.message.partition(";")[0]) if result.outcome is Outcome.FAIL else ""
-    return judge.titles(counted[:1]) or left or str(result.outcome)
+    problem = _NUMBER.sub("N", result.message.partition(";")[0]) if result.outcome is Outcome.FAIL else ""
+    return judge.titles(counted[:1]) or problem or str(result.outcome)
 
 
 def read_steps(file: Path) -> tuple[Step, ...]:
     """The steps in a file.
 
     Raises:
-        UserError: it cannot be read, or has none.
+        UserError: it cannot be read, or is empty.
     """
     try:
         steps = parse(file.read_text(), str(file))
@@ -143,16 +144,17 @@ def read_steps(file: Path) -> tuple[Step, ...]:
 
 
 def interrupted(project: Path) -> Progress:
-    """The newest stress command that was begun.
+    """How far the newest stress command has come.
 
     Raises:
         UserError: there is none that can be resumed.
     """
-    newest, progress = newest_record(project, RECORD, read, "stress runs", "harness stress")
+    newest, progress = newest_record(project, RECORD, progress_from_json, "stress runs", "harness stress")
     progress = progress.without_lab_errors()
     if progress.plan.generation != GENERATION:
         raise UserError(
-            f"{newest}: another version of the harness made other steps from its seeds", "start anew: harness stress"
+            f"{newest}: another version of the harness made other steps from its seeds",
+            "start other runs: harness stress --help",
         )
     if progress.finished:
         raise UserError(f"{newest}: all its runs are done", "start others: harness stress --help")
@@ -161,12 +163,12 @@ def interrupted(project: Path) -> Progress:
 
 @dataclass(frozen=True)
 class Shrunk:
-    """A small part of some steps that still shows the same.
+    """A small part of some steps that still shows the same title.
 
     Attributes:
         title: what it shows.
         steps: the part.
-        runs: how many guests that took.
+        runs: how many guests it took to find it.
     """
 
     title: str
@@ -175,14 +177,14 @@ class Shrunk:
 
 
 class Shrinking:
-    """Looks for a small part of some steps that still shows the same.
+    """Looks for a small part of some steps that still shows the same title.
 
     Args:
         lab: what all runs share.
         stress: what they have in common.
         steps: all of them.
         title: what is to be shown; empty for whatever all of them show.
-        attempts: how often a part is tried before it counts as not showing it.
+        attempts: how often a part is tried before it is taken not to show the title.
     """
 
     def __init__(self, lab: Lab, stress: Stress, steps: Sequence[Step], title: str, attempts: int) -> None:
@@ -195,10 +197,10 @@ class Shrinking:
         self.results: list[Result] = []
 
     def shrink(self) -> Shrunk:
-        """Do it; the smallest part so far stands in the run's folder at any moment.
+        """Find the part; the smallest one so far is in the run's folder at any moment.
 
         Raises:
-            UserError: all steps together do not show it.
+            UserError: all steps together do not show the title.
         """
         if not self._shows(range(len(self._steps))):
             wanted = repr(self._title) if self._title else "anything"
@@ -215,9 +217,9 @@ class Shrinking:
             self._runs += 1
             result = run_steps(self._lab, self._stress, steps, f"{self._runs:03}-{len(steps)}-steps", True)
             self.results.append(result)
-            seen = shown(result)
-            if seen and (not self._title or self._title in _all_titles(result)):
-                self._title = self._title or seen
+            title = shown(result)
+            if title and (not self._title or self._title in _all_titles(result)):
+                self._title = self._title or title
                 write_atomically(self._lab.folder / STEPS, as_text(steps))
                 say(f"{len(steps)} of {len(self._steps)} steps show it: {self._title}")
                 return True
@@ -225,13 +227,13 @@ class Shrinking:
 
 
 def _all_titles(result: Result) -> set[str]:
-    """Every name of what a run showed."""
+    """All titles of what a run showed."""
     counted = [finding for finding in result.findings if not finding.suppressed]
     return {str(result.outcome), shown(result)} | {title for one in counted for title in (one.title, *one.alt_titles)}
 
 
 def test_case(shrunk: Shrunk, stress: Stress) -> str:
-    """A test case that does the steps."""
+    """The text of a test case that does the steps."""
     variant = f", without {', '.join(stress.reverted)}" if stress.reverted else ""
     lines = "".join(f"    {step}\n" for step in shrunk.steps)
     return f'''# SPDX-License-Identifier: GPL-2.0-only

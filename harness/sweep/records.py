@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-2.0-only
-"""What a sweep was asked and what it saw: frozen records, what follows from them, and their JSON form."""
+"""What a sweep is to do and what it saw: frozen records, what follows from them, and their JSON form."""
 
 from __future__ import annotations
 
@@ -12,14 +12,14 @@ from harness.core.model import Finding, FindingKind, Outcome, Result, Session
 from harness.core.typed_json import decoded, encoded
 from harness.provoke.fault import Fault
 
-#: The number of allocations on a path is not the same each time: the allocator itself fetches pages now and then.
-#: So many times nothing may be left to fail before a series has come to its end.
+#: So many iterations in a row without an injection end a series. One is not enough: the number of allocations on a
+#: path varies, because the slab allocator fetches pages now and then.
 ENOUGH_MISSES = 2
 
 
 @dataclass(frozen=True)
-class Question:
-    """What is swept.
+class SweepPlan:
+    """What is to be swept.
 
     Attributes:
         operations: their names, in the order in which they are swept.
@@ -37,20 +37,20 @@ class Question:
 
 @dataclass(frozen=True)
 class Iteration:
-    """An operation done with something failing.
+    """One time that an operation was done, mostly with a failure injected.
 
     Attributes:
-        nth: the allocation that fails; 0 for none, with which each guest begins.
+        nth: the allocation that fails; 0 for none, as in the first iteration of each guest.
         condition: as in :class:`Fault`.
         guest: which guest of this operation, counted from 1.
         injected: whether there was such an allocation.
         capability: what failed (``failslab``, ``fail_page_alloc``); empty where the kernel does not say, as for
-            allocations that are marked not to warn.
+            allocations with ``__GFP_NOWARN``.
         place: where: ``file:line function``, or the function alone; empty where the kernel does not say.
-        step: the last step of the operation that was done; empty where it never ended.
+        step: the last step of the operation that was done; empty where the operation did not return.
         returned: by that step's system call.
         errno: 0 where the operation succeeded.
-        pids: of the two processes that did it, with injection and without.
+        pids: of the two processes that did it, with the injection and without.
         findings: titles of what the kernel reported.
         problems: whatever else went wrong, a sentence each.
         seconds: wall time.
@@ -82,9 +82,9 @@ class Iteration:
 
     @property
     def said(self) -> str:
-        """What the operation returned, as people write it."""
+        """What the operation returned, for people."""
         if not self.step:
-            # What a condition keeps from being prepared is not tried.
+            # A condition can make the preparation impossible.
             return "not tried" if self.condition and not self.went_wrong else "never returned"
         if not self.errno:
             return "success"
@@ -99,7 +99,7 @@ class Series:
         operation: its name.
         iterations: in the order in which they were done.
         results: one for each guest.
-        finished: everything has failed once, or the operation does not work at all.
+        finished: each allocation has failed once, or the operation does not work at all.
         seconds: wall time, booting included.
     """
 
@@ -120,10 +120,10 @@ class Series:
         return max((one.guest for one in self.iterations), default=0)
 
     def next_fault(self, conditions: Sequence[str]) -> Fault | None:
-        """What is to be made to fail next; None where all has been.
+        """What fails next; None where everything has failed.
 
         Args:
-            conditions: what is to be met once all allocations have failed.
+            conditions: what follows when each allocation has failed once.
         """
         if not self.exhausted:
             return Fault(max((one.nth for one in self.iterations), default=0) + 1)
@@ -132,18 +132,18 @@ class Series:
 
     @property
     def exhausted(self) -> bool:
-        """Whether nothing is left to fail."""
+        """Whether each allocation has failed once."""
         last = [one for one in self.iterations if one.nth][-ENOUGH_MISSES:]
         return len(last) == ENOUGH_MISSES and not any(one.injected or one.went_wrong for one in last)
 
     @property
     def findings(self) -> tuple[Finding, ...]:
-        """All that the kernel reported."""
+        """All that the kernel reported, suppressed findings included."""
         return tuple(finding for result in self.results for finding in result.findings)
 
     @property
     def outcomes(self) -> frozenset[Outcome]:
-        """What became of the guests."""
+        """The outcomes of all guests."""
         return frozenset(result.outcome for result in self.results)
 
     @property
@@ -152,11 +152,11 @@ class Series:
         return tuple(dict.fromkeys(one.message for one in self.results if one.outcome is not Outcome.PASS))
 
     def with_iteration(self, iteration: Iteration) -> Series:
-        """The series with one more."""
+        """The series with one more iteration."""
         return replace(self, iterations=(*self.iterations, iteration))
 
     def with_result(self, result: Result, seconds: float) -> Series:
-        """The series with what became of a guest; leaks go to the iteration whose process allocated them.
+        """The series with a guest's result; a leak is added to the iteration whose process allocated it.
 
         Args:
             result: of the guest.
@@ -170,23 +170,23 @@ class Series:
                 of_process.setdefault(int(pid), []).append(leak.title)
         iterations = self.iterations
         if result.outcome is Outcome.LAB_ERROR and iterations and iterations[-1].went_wrong:
-            iterations = iterations[:-1]  # it says nothing about the kernel
+            iterations = iterations[:-1]  # the lab broke in it: it says nothing about the kernel
         return replace(
             self,
-            iterations=tuple(_blamed(one, of_process) if one.guest == self.guests else one for one in iterations),
+            iterations=tuple(_with_leaks(one, of_process) if one.guest == self.guests else one for one in iterations),
             results=(*self.results, result),
             seconds=round(self.seconds + seconds, 3),
         )
 
 
-def _blamed(iteration: Iteration, leaks: Mapping[int, Sequence[str]]) -> Iteration:
+def _with_leaks(iteration: Iteration, leaks: Mapping[int, Sequence[str]]) -> Iteration:
     own = [title for pid in iteration.pids for title in leaks.get(pid, ())]
     return replace(iteration, findings=tuple(dict.fromkeys([*iteration.findings, *own])))
 
 
 @dataclass(frozen=True)
 class Group:
-    """Iterations that had the same place and the same end.
+    """Iterations with the same place and the same end.
 
     Attributes:
         numbers: which allocations failed.
@@ -200,23 +200,23 @@ class Group:
 
     @property
     def where(self) -> str:
-        """Their N in brackets; empty for no allocation."""
+        """Their N in brackets; empty where no allocation failed."""
         return f" (N = {ranges(self.numbers)})" if any(self.numbers) else ""
 
 
 def grouped(iterations: Iterable[Iteration]) -> tuple[Group, ...]:
-    """Iterations with a failure, those alike together, in the order of their first appearance."""
+    """Iterations with an injection or a problem, equal ones grouped, in the order of their first appearance."""
     numbers: dict[tuple[str, str, tuple[str, ...]], list[int]] = {}
     for one in iterations:
         if one.injected or one.condition or one.went_wrong:
-            unknown = "the kernel does not say where" if one.injected else str(replace(one.fault, nth=0))
+            unknown = "place unknown" if one.injected else str(replace(one.fault, nth=0))
             place = one.place or unknown
             numbers.setdefault((place, one.said, one.went_wrong), []).append(one.nth)
     return tuple(Group(tuple(all_of_them), *key) for key, all_of_them in numbers.items())
 
 
 def ranges(numbers: Sequence[int]) -> str:
-    """Ascending numbers as people write them: ``1-3, 7``."""
+    """Ascending numbers as ranges: ``1-3, 7``."""
     runs: list[list[int]] = []
     for number in numbers:
         if runs and number == runs[-1][-1] + 1:
@@ -231,11 +231,11 @@ class Sweep:
     """A sweep as far as it has come.
 
     Attributes:
-        question: what is swept.
-        series: of the operations, in the question's order; those that were not begun are missing.
+        plan: what is to be swept.
+        series: of the operations, in the plan's order; those that were not begun are missing.
     """
 
-    question: Question
+    plan: SweepPlan
     series: tuple[Series, ...] = field(default=())
 
     def of(self, operation: str) -> Series:
@@ -244,11 +244,11 @@ class Sweep:
 
     def with_series(self, series: Series) -> Sweep:
         """The sweep with a series in place of the former one of that operation."""
-        known = {one.operation: one for one in self.series} | {series.operation: series}
-        return replace(self, series=tuple(known[name] for name in self.question.operations if name in known))
+        begun = {one.operation: one for one in self.series} | {series.operation: series}
+        return replace(self, series=tuple(begun[name] for name in self.plan.operations if name in begun))
 
     def without_lab_errors(self) -> Sweep:
-        """The sweep without the guests that say nothing about the kernel, to go on with."""
+        """The sweep without results that say nothing about the kernel, to go on with."""
         series = tuple(
             replace(one, results=tuple(each for each in one.results if each.outcome is not Outcome.LAB_ERROR))
             for one in self.series
@@ -258,16 +258,15 @@ class Sweep:
     @property
     def finished(self) -> bool:
         """Whether all operations are done."""
-        return all(self.of(name).finished for name in self.question.operations)
+        return all(self.of(name).finished for name in self.plan.operations)
 
 
-def document(sweep: Sweep, session: Session, trouble: str = "") -> str:
+def sweep_json(sweep: Sweep, session: Session) -> str:
     """The text of ``sweep.json``, which is also what ``harness sweep --json`` prints.
 
     Args:
         sweep: as far as it has come.
         session: what holds for all results.
-        trouble: why it ended early; empty where it did not.
     """
     record = {
         "operations": [
@@ -278,19 +277,17 @@ def document(sweep: Sweep, session: Session, trouble: str = "") -> str:
             }
             for one in sweep.series
         ],
-        "question": encoded(Question, sweep.question),
+        "question": encoded(SweepPlan, sweep.plan),
         "session": encoded(Session, session),
     }
-    if trouble:
-        record["trouble"] = trouble
     return json.dumps(record, indent=1) + "\n"
 
 
-def read(text: str) -> Sweep:
-    """The sweep that a document tells of.
+def sweep_from_json(text: str) -> Sweep:
+    """The sweep that a ``sweep.json`` describes.
 
     Raises:
-        ValueError: it is none.
+        ValueError: it is no such file.
     """
     try:
         record = json.loads(text)
@@ -298,6 +295,6 @@ def read(text: str) -> Sweep:
             decoded(Series, {name: value for name, value in one.items() if name not in ("points", "findings")})
             for one in record["operations"]
         ]
-        return Sweep(decoded(Question, record["question"]), tuple(series))
+        return Sweep(decoded(SweepPlan, record["question"]), tuple(series))
     except (TypeError, KeyError, AttributeError) as error:
-        raise ValueError(f"it is no record of a sweep: {error}") from error
+        raise ValueError(f"this is no record of a sweep: {error}") from error

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-2.0-only
-"""The exhaustive sweep: each operation again and again, until every allocation on its path has failed once."""
+"""The sweep: each operation is repeated until every allocation on its path has failed once."""
 
 from __future__ import annotations
 
@@ -16,22 +16,24 @@ from harness.core.model import Job, Outcome, Result
 from harness.core.progress import say
 from harness.core.text import without_control_characters
 from harness.provoke import fail_nth
+from harness.provoke.fail_nth import IterationReport
 from harness.provoke.fault import CONDITIONS, NO_FAULT, Fault
 from harness.provoke.operations import Operation, chosen
 from harness.report.terminal import result_line
 from harness.runner.case import case_folder, run_job
+from harness.runner.judge import WentWrong
 from harness.runner.lab import Lab
 from harness.runner.runs import RunFolder, newest_record
-from harness.sweep.records import Iteration, Question, Series, Sweep, document, grouped, read
+from harness.sweep.records import Iteration, Series, Sweep, SweepPlan, grouped, sweep_from_json, sweep_json
 from harness.symbolize.source_lines import located
 from harness.vm.guest import Guest
 
 #: The file in a run's folder from which a sweep can be resumed.
 RECORD = "sweep.json"
-#: Without these there is nothing to inject, or nobody to say that it is wanted.
+#: What fault injection takes.
 _NEEDED = ("CONFIG_FAILSLAB", "CONFIG_FAIL_PAGE_ALLOC", "CONFIG_FAULT_INJECTION_DEBUG_FS")
 
-#: What each condition needs of the kernel; the first one: Documentation/filesystems/caching/cachefiles.rst.
+#: What each condition needs; the first two: Documentation/filesystems/caching/cachefiles.rst.
 _CONDITIONS_NEED = MappingProxyType(
     {
         "ENOSPC": "CONFIG_CACHEFILES_ERROR_INJECTION",
@@ -42,29 +44,29 @@ _CONDITIONS_NEED = MappingProxyType(
 )
 
 
-def checked(lab: Lab, question: Question) -> Question:
-    """The question, if it can be answered.
+def checked(lab: Lab, plan: SweepPlan) -> SweepPlan:
+    """The plan with its operations named, if it can be carried out.
 
     Raises:
         UserError: an operation is unknown, or the kernel cannot inject failures.
     """
-    operations = chosen(question.operations)
+    operations = chosen(plan.operations)
     config = lab.complete_config()
     if lacking := [option for option in _NEEDED if config.get(option) != "y"]:
         raise UserError(
-            f"the kernel {question.kernel} is built without {', '.join(lacking)}: nothing can be made to fail",
+            f"the kernel {plan.kernel} is built without {', '.join(lacking)}: no allocation can be made to fail",
             "add the fragment 'debug' to its fragments, or sweep another kernel",
         )
-    return replace(question, operations=tuple(one.name for one in operations))
+    return replace(plan, operations=tuple(one.name for one in operations))
 
 
 def interrupted(project: Path) -> Sweep:
-    """The newest sweep that was begun.
+    """The newest sweep.
 
     Raises:
         UserError: there is none that can be resumed.
     """
-    newest, sweep = newest_record(project, RECORD, read, "sweep", "harness sweep")
+    newest, sweep = newest_record(project, RECORD, sweep_from_json, "sweep", "harness sweep")
     if sweep.finished:
         raise UserError(f"{newest}: this sweep is finished", "start another one: harness sweep --help")
     return sweep.without_lab_errors()
@@ -79,18 +81,22 @@ class _Subject:
 
 
 class Sweeper:
-    """Does what is left of a sweep; what was seen stands in the run's folder at any moment.
+    """Does what is left of a sweep; ``sweep.json`` in the run's folder is complete at any moment.
 
     Args:
         lab: what all guests share.
         run: the run's folder.
         sweep: as far as it has come.
         until_fail: the first guest in which something is wrong is the last.
+        until_new: the first guest in which something is wrong that the kernel is not known for is the last.
     """
 
-    def __init__(self, lab: Lab, run: RunFolder, sweep: Sweep, until_fail: bool = False) -> None:
+    def __init__(
+        self, lab: Lab, run: RunFolder, sweep: Sweep, until_fail: bool = False, until_new: bool = False
+    ) -> None:
         self.sweep = sweep
         self._until_fail = until_fail
+        self._until_new = until_new
         self._lab = lab
         self._run = run
         for place, series in enumerate(sweep.series):
@@ -98,42 +104,46 @@ class Sweeper:
                 run.record(result, lab.session(), place)
 
     def sweep_all(self) -> Sweep:
-        """Sweep what is not finished, or until something is wrong, and return all of it.
+        """Sweep what is not finished, or until the end that was asked for, and return all of it.
 
         Raises:
             HarnessError: the lab broke, or the kernel cannot be built.
         """
-        question = self.sweep.question
-        modules = self._lab.modules_under_test(question.reverted, question.applied)
+        plan = self.sweep.plan
+        modules = self._lab.modules_under_test(plan.reverted, plan.applied)
         subject = _Subject(tuple(file.stem for file in modules.files), modules.folder)
-        for place, operation in enumerate(chosen(question.operations)):
+        for place, operation in enumerate(chosen(plan.operations)):
+            say(f"sweeping {operation.name}: {operation.says}")
             while not self.sweep.of(operation.name).finished:
                 result = self._with_one_guest(operation, subject)
                 self._run.record(result, self._lab.session(), place)
                 say(result_line(result))
                 if result.outcome is Outcome.LAB_ERROR:
                     raise LabError(result.message, f"see {result.evidence}; harness sweep --resume goes on")
-                if self._until_fail and not result.outcome.is_good:
-                    _say_what_was_seen(self.sweep.of(operation.name))
+                if self._ended_by(result):
+                    _say_series(self.sweep.of(operation.name))
                     return self.sweep
-            _say_what_was_seen(self.sweep.of(operation.name))
+            _say_series(self.sweep.of(operation.name))
         return self.sweep
 
+    def _ended_by(self, result: Result) -> bool:
+        return (self._until_fail and not result.outcome.is_good) or (self._until_new and not result.nothing_new)
+
     def _with_one_guest(self, operation: Operation, subject: _Subject) -> Result:
-        """Go on with an operation in a new guest, until that is used up or the operation is done."""
-        question = self.sweep.question
+        """Go on with an operation in a new guest, until something goes wrong there or the operation is done."""
+        plan = self.sweep.plan
         before = self.sweep.of(operation.name)
         job = Job(
             f"sweep {operation.name}",
-            question.kernel,
-            question.reverted,
-            question.applied,
+            plan.kernel,
+            plan.reverted,
+            plan.applied,
             self._lab.settings.image,
             repetition=before.guests + 1,
         )
 
         def work(guest: Guest) -> None:
-            def iterate(fault: Fault) -> fail_nth.Seen:
+            def iterate(fault: Fault) -> IterationReport:
                 return fail_nth.iterate(guest, operation, fault, subject.names)
 
             try:
@@ -153,79 +163,85 @@ class Sweeper:
         return result
 
     def _series(
-        self, operation: Operation, guest: int, iterate: Callable[[Fault], fail_nth.Seen], subject: _Subject
+        self,
+        operation: Operation,
+        guest: int,
+        iterate: Callable[[Fault], IterationReport],
+        subject: _Subject,
     ) -> BaseException | None:
-        """Iterate until there is nothing left to fail, or the guest is used up; returns why it is."""
+        """Iterate until everything has failed once, or something is wrong; returns what."""
         series = self.sweep.of(operation.name)
         conditions = self._conditions(operation)
         fault: Fault | None = NO_FAULT
         while fault is not None:
             started = time.monotonic()
-            seen = iterate(fault)
-            iteration = _iteration(fault, guest, seen, subject, time.monotonic() - started)
+            report = iterate(fault)
+            iteration = _iteration(fault, guest, report, subject, time.monotonic() - started)
             series = series.with_iteration(iteration)
-            # What does not work without injection is not worth a second guest.
+            # An operation that fails without injection fails in the next guest, too.
             hopeless = fault == NO_FAULT and bool(iteration.went_wrong)
             fault = series.next_fault(conditions)
             series = replace(series, finished=hopeless or fault is None)
             self._keep(series)
             if iteration.went_wrong:
                 say(without_control_characters(_line(operation.name, iteration)))
-                return seen.trouble or _failure(iteration)
+                return report.error or _failure(operation.name, iteration)
         return None
 
     def _conditions(self, operation: Operation) -> tuple[str, ...]:
-        """What the operation can meet on this kernel; nothing where only workers are hit."""
+        """The conditions that this kernel has for an operation; none where only workers are hit."""
         config = self._lab.built.config()
         able = (name for name in CONDITIONS if config.get(_CONDITIONS_NEED[name]) == "y")
         return () if operation.worker else tuple(able)
 
     def _keep(self, series: Series) -> None:
         self.sweep = self.sweep.with_series(series)
-        write_atomically(self._run.path / RECORD, document(self.sweep, self._lab.session()))
+        write_atomically(self._run.path / RECORD, sweep_json(self.sweep, self._lab.session()))
 
 
-def _iteration(fault: Fault, guest: int, seen: fail_nth.Seen, subject: _Subject, seconds: float) -> Iteration:
-    attempt = seen.attempt
-    problems = seen.problems
-    if seen.trouble is not None:
-        problems = (*problems, str(seen.trouble).splitlines()[0])
-    capability, place = _place(seen, subject)
+def _iteration(fault: Fault, guest: int, report: IterationReport, subject: _Subject, seconds: float) -> Iteration:
+    attempt = report.attempt
+    problems = report.problems
+    if report.error is not None:
+        problems = (*problems, str(report.error).splitlines()[0])
+    capability, place = _place(report, subject)
     return Iteration(
         nth=fault.nth,
         condition=fault.condition,
         guest=guest,
-        # One that never came back is known by what the kernel printed.
-        injected=attempt.injected if attempt is not None else bool(seen.injections),
+        # For an operation that did not return, the kernel log tells.
+        injected=attempt.injected if attempt is not None else bool(report.injections),
         capability=capability,
         place=place,
         step=attempt.step if attempt is not None else "",
         returned=attempt.returned if attempt is not None else 0,
         errno=attempt.errno if attempt is not None else 0,
-        pids=tuple(one.pid for one in (attempt, seen.again) if one is not None),
-        findings=tuple(finding.title for finding in seen.findings),
+        pids=tuple(one.pid for one in (attempt, report.again) if one is not None),
+        findings=tuple(finding.title for finding in report.findings),
         problems=problems,
         seconds=round(seconds, 3),
     )
 
 
-def _place(seen: fail_nth.Seen, subject: _Subject) -> tuple[str, str]:
+def _place(report: IterationReport, subject: _Subject) -> tuple[str, str]:
     """What failed, and where."""
-    if not seen.injections:
+    if not report.injections:
         return "", ""
-    injection = seen.injections[0].with_frames(located(seen.injections[0].frames, (subject.folder,)))
+    injection = report.injections[0].with_frames(located(report.injections[0].frames, (subject.folder,)))
     point = injection.point(subject.names)
     if point is None:
         return injection.capability, ""
     return injection.capability, f"{point.source} {point.function}".strip()
 
 
-def _failure(iteration: Iteration) -> AssertionError | None:
-    """What is wrong apart from the kernel's own reports, which speak for themselves."""
+def _failure(operation: str, iteration: Iteration) -> WentWrong | None:
+    """What is wrong apart from the kernel's own reports; each problem names the operation and what failed."""
     if not iteration.problems:
         return None
     where = f", at {iteration.place or 'an unknown place'}" if iteration.nth else ""
-    return AssertionError(f"{iteration.fault}{where}: {'; '.join(iteration.problems)}")
+    fault = f"{iteration.fault}{where}"
+    problems = [f"{operation}, {fault}: {problem}" for problem in iteration.problems]
+    return WentWrong(f"{fault}: {'; '.join(iteration.problems)}", problems)
 
 
 def _line(operation: str, iteration: Iteration) -> str:
@@ -233,7 +249,7 @@ def _line(operation: str, iteration: Iteration) -> str:
     return f"{operation}, {iteration.fault}{where}: {iteration.said}: {'; '.join(iteration.went_wrong)}"
 
 
-def _say_what_was_seen(series: Series) -> None:
+def _say_series(series: Series) -> None:
     ends = "every allocation failed once" if series.exhausted else "not all of them: see what went wrong"
     say(f"{series.operation}: {series.points} points ({ends}), {series.seconds:.0f} s")
     for group in grouped(series.iterations):

@@ -6,12 +6,13 @@ from __future__ import annotations
 from rich.table import Table
 
 from harness.core.model import Outcome
+from harness.report.known import known_summary
 from harness.report.terminal import coloured, plain
 from harness.sweep.records import Series, Sweep, grouped
 
 
 def sweep_table(sweep: Sweep) -> Table:
-    """A table of operations and, below each, where an allocation failed, what came of it, and what went wrong."""
+    """A table of operations: what went wrong in each, where and at which N, and what of it is known."""
     table = Table(title="sweep", title_justify="left")
     for column in ("operation", "points", "outcome", "seconds", "what went wrong"):
         table.add_column(column, overflow="fold", justify="right" if column in ("points", "seconds") else "left")
@@ -21,25 +22,25 @@ def sweep_table(sweep: Sweep) -> Table:
             str(series.points) if series.exhausted else f"{series.points}+",
             coloured(_worst(series)),
             f"{series.seconds:.0f}",
-            plain("\n".join(_wrongs(series))),
+            plain("\n".join([*_wrongs(series), known_summary(series.results)]).strip()),
         )
     return table
 
 
 def _worst(series: Series) -> Outcome:
-    """The outcome that matters most among the guests'."""
+    """The most serious of the guests' outcomes."""
     order = (Outcome.LAB_ERROR, Outcome.CRASH, Outcome.HANG, Outcome.LEAK, Outcome.FAIL)
     return next((outcome for outcome in order if outcome in series.outcomes), Outcome.PASS)
 
 
 def _wrongs(series: Series) -> list[str]:
-    """What went wrong, with where and at which N; reports that no iteration is to blame for come last."""
+    """What went wrong, where and at which N; reports that belong to no iteration come last."""
     lines = [
         f"{'; '.join(group.went_wrong)}: {group.place}, {group.said}{group.where}"
         for group in grouped(series.iterations)
         if group.went_wrong
     ]
-    blamed = {title for one in series.iterations for title in one.findings}
-    rest = [one.title for one in series.findings if not one.suppressed and one.title not in blamed]
+    of_iterations = {title for one in series.iterations for title in one.findings}
+    rest = [one.title for one in series.findings if not one.suppressed and one.title not in of_iterations]
     others = [] if lines or rest else list(series.messages)
     return [*lines, *dict.fromkeys(rest), *others]

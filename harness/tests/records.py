@@ -3,9 +3,21 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+from pathlib import Path
 from typing import Any
 
-from harness.core.model import Finding, FindingKind, Frame, Outcome, Result, Stage
+from harness.core.model import (
+    Finding,
+    FindingKind,
+    Frame,
+    Outcome,
+    Result,
+    Signature,
+    Stage,
+    Suspect,
+    SuspectState,
+)
 
 #: What a hostile guest might print: markup, terminal control, what XML does not allow.
 HOSTILE = "</failure><script>alert(1)</script>]]>&amp;\x1b[2J\x00\x07\x9b[bold]\ud800\ufffe\r"
@@ -27,3 +39,18 @@ def result(outcome: Outcome = Outcome.PASS, *findings: Finding, **more: Any) -> 
         "seconds": 1.5,
     }
     return Result(outcome=outcome, findings=findings, **{**facts, **more})
+
+
+def suspect(name: str, *signatures: Signature, kernels: Sequence[str] = ("fake",)) -> Suspect:
+    """A suspect that was shown on some kernels."""
+    return Suspect(
+        name,
+        Path(name),
+        title=name,
+        subsystem="cachefiles",
+        state=SuspectState.UNCONFIRMED,
+        reference="",
+        kernels=dict.fromkeys(kernels, True),
+        signatures=signatures,
+        found_by="a test",
+    )

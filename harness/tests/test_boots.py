@@ -276,8 +276,8 @@ def test_a_sweep_of_a_kernel_that_leaks_says_so(harness: Callable[..., Any]) -> 
             "fail",
             (
                 "an OPEN that came twice has two anonymous fds (daemon-",
-                "the answer to an OPEN was taken for one to request 1, a READ (daemon-",
-                "left an anonymous fd that is there before its OPEN was delivered",
+                "copen was accepted for request 1, a READ (daemon-",
+                "left an anonymous fd before its OPEN was delivered",
                 "left an image that cannot be mounted",
             ),
             marks=pytest.mark.nightly,
@@ -286,8 +286,8 @@ def test_a_sweep_of_a_kernel_that_leaks_says_so(harness: Callable[..., Any]) -> 
             ("closed-fd-open", "endless-reopening", "endless-pollin", "write-position"),
             "fail",
             (
-                "a READ is of an object that no OPEN came with (daemon-",
-                "poll() said POLLIN 100 times in a row, and there was nothing to read (daemon-",
+                "a READ is for an object that no OPEN announced (daemon-",
+                "poll() said POLLIN 100 times in a row with nothing to read (daemon-",
                 "left an image that cannot be mounted",
             ),
             marks=pytest.mark.nightly,

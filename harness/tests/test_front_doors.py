@@ -143,6 +143,47 @@ class TestRun:
         assert (first["repetition"], second["repetition"]) == (1, 2)
         assert first["evidence"] != second["evidence"]
 
+    @pytest.mark.usefixtures("canaries_seen", "lacking")
+    def test_repeating_until_something_new_passes_by_what_is_known(
+        self, harness_command: HarnessCommand, qemu: FakeQemu
+    ) -> None:
+        qemu.play(LEAKING, LEAKING_ELSEWHERE)
+        ended = self.run(harness_command, "--until-new", "--json")
+        assert ended.status == 1
+        first, second = json.loads(ended.output)["results"]
+        assert (first["outcome"], first["known"], first["new"]) == ("leak", [FIX], [])
+        assert (second["outcome"], second["known"], second["new"]) == ("leak", [], [second["findings"][0]["title"]])
+
+    @pytest.mark.usefixtures("canaries_seen", "lacking")
+    @pytest.mark.parametrize(("words", "status"), [(("--until-new",), 0), ((), 1)])
+    def test_only_what_is_known_is_good_where_something_new_is_looked_for(
+        self, harness_command: HarnessCommand, qemu: FakeQemu, words: tuple[str, ...], status: int
+    ) -> None:
+        qemu.play(LEAKING)
+        ended = self.run(harness_command, "--repeat", "2", *words)
+        assert ended.status == status
+        assert f"known: {FIX} 2x" in ended.errors.splitlines()
+        assert f"known: {FIX}" in ended.output
+
+    @pytest.mark.usefixtures("canaries_seen", "lacking")
+    def test_a_suspect_that_cannot_be_read_costs_no_result(
+        self, harness_command: HarnessCommand, checkout: Path, qemu: FakeQemu
+    ) -> None:
+        folder = checkout / "testcases/suspects/odd"
+        folder.mkdir(parents=True)
+        (folder / "suspect.yaml").write_text("title: odd\n")
+        qemu.play(LEAKING)
+        ended = self.run(harness_command, "--json")
+        (one,) = json.loads(ended.output)["results"]
+        assert (ended.status, one["known"], one["new"]) == (1, [], [one["message"]])
+        assert f"{folder / 'suspect.yaml'}: key 'subsystem': Field required" in ended.errors
+        assert self.run(harness_command, "--until-new").status == 2
+
+    def test_there_is_one_end(self, harness_command: HarnessCommand, checkout: Path) -> None:
+        ended = self.run(harness_command, "--until-new", "--until-fail")
+        assert ended.status == 2
+        assert "--until-fail and --until-new exclude each other" in ended.errors
+
     @pytest.mark.usefixtures("canaries_seen")
     def test_what_runs_side_by_side_is_recorded_in_order(
         self, harness_command: HarnessCommand, checkout: Path, qemu: FakeQemu

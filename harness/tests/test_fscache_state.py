@@ -9,10 +9,10 @@ import pytest
 
 from harness.core.errors import LabError
 from harness.provoke.fscache_state import (
-    Cache,
     CacheState,
     Cookie,
     CookieState,
+    FscacheCache,
     Volume,
     parse_caches,
     parse_cookies,
@@ -57,9 +57,9 @@ def test_caches() -> None:
         "000000ff     1     0     0     0 W -\n"
     )
     assert parse_caches(text) == (
-        Cache(1, 2, 1, 3, 4, CacheState.ACTIVE, "CacheFiles"),
-        Cache(10, 1, 0, 0, 0, CacheState.NOT_PRESENT, "a tag  of words "),
-        Cache(255, 1, 0, 0, 0, CacheState.WITHDRAWN, "-"),
+        FscacheCache(1, 2, 1, 3, 4, CacheState.ACTIVE, "CacheFiles"),
+        FscacheCache(10, 1, 0, 0, 0, CacheState.NOT_PRESENT, "a tag  of words "),
+        FscacheCache(255, 1, 0, 0, 0, CacheState.WITHDRAWN, "-"),
     )
 
 

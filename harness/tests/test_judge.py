@@ -14,7 +14,6 @@ from harness.runner.judge import (
     CaseSkipped,
     SessionVoid,
     decide,
-    names,
     still_answers,
     write_evidence,
     write_findings,
@@ -96,14 +95,14 @@ def test_only_a_guest_that_works_is_asked_for_leaks(error: BaseException | None,
 class TestNames:
     @pytest.mark.parametrize("function", ["f", "f.cold", "f.isra.0"])
     def test_a_function_on_a_stack_counts_whatever_the_compiler_made_of_it(self, function: str) -> None:
-        assert names(finding("KASAN: x", FindingKind.KASAN, "memcpy", function), "f")
+        assert finding("KASAN: x", FindingKind.KASAN, "memcpy", function).names("f")
 
     @pytest.mark.parametrize("stack", ["allocated", "freed", "last_work"])
     def test_each_of_the_stacks_counts(self, stack: str) -> None:
-        assert names(finding("KASAN: x", FindingKind.KASAN, **{stack: (Frame("f"),)}), "f")
+        assert finding("KASAN: x", FindingKind.KASAN, **{stack: (Frame("f"),)}).names("f")
 
     def test_a_function_that_only_begins_the_same_does_not_count(self) -> None:
-        assert not names(finding("KASAN: x", FindingKind.KASAN, "f_locked"), "f")
+        assert not finding("KASAN: x", FindingKind.KASAN, "f_locked").names("f")
 
 
 class TestEvidence:

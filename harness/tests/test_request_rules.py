@@ -12,8 +12,8 @@ from harness.provoke.request_rules import Guess, broken, records
 
 NUMBER_TWICE = "a request has the number of an earlier one"
 TWO_FILES = "an OPEN that came twice has two anonymous fds"
-NOTHING = "poll() said POLLIN 100 times in a row, and there was nothing to read"
-NO_OBJECT = "a READ is of an object that no OPEN came with"
+NOTHING = "poll() said POLLIN 100 times in a row with nothing to read"
+NO_OBJECT = "a READ is for an object that no OPEN announced"
 
 
 def open_(msg_id: int, object_id: int) -> dict[str, Any]:
@@ -80,10 +80,10 @@ def test_what_is_not(log: list[dict[str, Any]], rules: set[str]) -> None:
     [
         (Guess(0, True, 1.0), ()),
         (Guess(1, False, 1.0), ()),
-        (Guess(1, True, 1.0), ("the answer to an OPEN was taken for one to request 1, a READ",)),
-        (Guess(2, True, 1.0), ("the answer to an OPEN was taken for one to request 2, a CLOSE",)),
+        (Guess(1, True, 1.0), ("copen was accepted for request 1, a READ",)),
+        (Guess(2, True, 1.0), ("copen was accepted for request 2, a CLOSE",)),
         (Guess(3, False, 1.0), ()),
-        (Guess(3, True, 1.0), ("an answer was taken to request 3, which nobody had read",)),
+        (Guess(3, True, 1.0), ("copen was accepted for request 3, which nobody had read",)),
         # The daemon was not seen after it: it may have read the request and died.
         (Guess(3, True, 2.0), ()),
     ],
@@ -97,7 +97,7 @@ def test_what_somebody_else_may_have_read_breaks_no_rule() -> None:
     log = [{**record, "t": 2.0} for record in (OPEN, reply(OPEN), read(1, 2))]
     guesses = [Guess(2, True, 1.0), Guess(1, True, 1.0)]
     assert len(broken(log, guesses)) == 3
-    assert broken(log, guesses, complete=False) == ("the answer to an OPEN was taken for one to request 1, a READ",)
+    assert broken(log, guesses, complete=False) == ("copen was accepted for request 1, a READ",)
 
 
 def test_a_line_that_was_not_finished_is_left_out() -> None:

@@ -15,20 +15,22 @@ from unittest import mock
 import pytest
 
 from harness.catalog import spec
+from harness.catalog.known import KnownBugs
 from harness.cli import stress as stress_cli
 from harness.core.errors import UserError
-from harness.core.model import FindingKind, Image, Outcome, Result
+from harness.core.model import FindingKind, Image, Outcome, Result, Signature
 from harness.provoke.steps import GENERATION, Seed, Step, parse, steps_from
 from harness.provoke.stress import functions_under_test, play, script
+from harness.runner import builder
 from harness.runner.judge import write_evidence
 from harness.runner.lab import Lab
 from harness.stress import runs as stress
-from harness.stress.records import Plan, Progress, document
+from harness.stress.records import Progress, StressPlan, progress_from_json, stress_json
 from harness.stress.runs import LOG, RECORD, STEPS, Shrinking, Shrunk, Stress, interrupted
 from harness.tests.fake_project import FIX, KERNEL
 from harness.tests.fake_qemu import Boot, FakeQemu, Reply, kasan_report
 from harness.tests.processes import Ended, HarnessCommand
-from harness.tests.records import finding, result
+from harness.tests.records import finding, result, suspect
 
 FUNCTION = "cachefiles_daemon_write"
 KALLSYMS = f"""\
@@ -101,6 +103,18 @@ class TestCommand:
         assert (ended.status, outcomes(ended)) == (1, ["pass", "fail"]), ended.errors
         assert "left a row of cookies" in json.loads(ended.output)["results"][1]["message"]
 
+    def test_runs_can_end_with_the_first_new_thing(
+        self, stressed: Any, qemu: FakeQemu, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        left = suspect("left", Signature(assertion="^left a row of cookies: "))
+        monkeypatch.setattr(builder, "load_known_bugs", lambda _: KnownBugs(suspects=(left,)))
+        qemu.play(LEAVING, LEAVING, CRASHING)
+        ended = stressed("--seed", "1", "--until-new", "--time", "1h", "--json")
+        assert (ended.status, outcomes(ended)) == (1, ["fail", "fail", "crash"]), ended.errors
+        assert "known: left 2x" in ended.errors.splitlines()
+        qemu.play(LEAVING)
+        assert stressed("--seed", "1", "--until-new", "--runs", "2").status == 0
+
     def test_interrupted_runs_go_on_where_they_were(
         self, stressed: Any, harness_command: HarnessCommand, here: Path, monkeypatch: pytest.MonkeyPatch
     ) -> None:
@@ -135,7 +149,7 @@ class TestCommand:
         ("words", "says"),
         [
             (("--seed", "99-1"), "another version of the harness"),
-            (("--time", "soon"), "no length of time"),
+            (("--time", "soon"), "not a length of time"),
             (("--steps", "/nowhere"), "cannot be read"),
             (("--without", "nothing"), "nothing"),
         ],
@@ -234,7 +248,7 @@ def test_what_was_shown_has_one_name(seen: Result, title: str) -> None:
 
 
 class TestRecords:
-    PLAN = Plan("debian-6.1", seed=7, runs=3)
+    PLAN = StressPlan("debian-6.1", seed=7, runs=3)
 
     def test_runs_are_counted(self) -> None:
         two = Progress(self.PLAN, (result(), result()))
@@ -242,25 +256,42 @@ class TestRecords:
         assert two.with_result(result(), 1.0).finished
 
     def test_time_is_what_the_runs_took(self) -> None:
-        timed = Progress(Plan("debian-6.1", seed=7, runs=1, seconds=60))
+        timed = Progress(StressPlan("debian-6.1", seed=7, runs=1, seconds=60))
         assert timed.with_result(result(), 59.0).finished is False
         assert timed.with_result(result(), 59.0).with_result(result(), 1.0).finished
 
     @pytest.mark.parametrize(("until_fail", "finished"), [(True, True), (False, False)])
     def test_a_failure_may_be_the_end(self, until_fail: bool, finished: bool) -> None:
-        plan = Plan("debian-6.1", seed=7, runs=3, until_fail=until_fail)
+        plan = StressPlan("debian-6.1", seed=7, runs=3, until_fail=until_fail)
         assert Progress(plan, (result(Outcome.FAIL),)).finished is finished
+
+    @pytest.mark.parametrize(
+        ("known", "new", "finished"),
+        [((), ("left a row",), True), (("a",), ("left a row",), True), (("a",), (), False)],
+    )
+    def test_only_something_new_may_be_the_end(
+        self, known: tuple[str, ...], new: tuple[str, ...], finished: bool
+    ) -> None:
+        plan = StressPlan("debian-6.1", seed=7, runs=3, until_new=True)
+        assert Progress(plan, (result(Outcome.FAIL, known=known, new=new),)).finished is finished
 
     def test_what_the_lab_broke_is_done_again(self) -> None:
         broken = Progress(self.PLAN, (result(), result(Outcome.LAB_ERROR)))
         assert broken.without_lab_errors() == Progress(self.PLAN, (result(),))
+
+    def test_a_record_of_an_older_version_is_read(self) -> None:
+        record = json.loads(stress_json(Progress(self.PLAN, (result(Outcome.FAIL),))))
+        del record["plan"]["until_new"]
+        for name in ("known", "new"):
+            del record["results"][0][name]
+        assert progress_from_json(json.dumps(record)) == Progress(self.PLAN, (result(Outcome.FAIL),))
 
     @pytest.mark.parametrize(
         ("text", "says"),
         [
             ("{", "cannot be read"),
             ("[]", "cannot be read"),
-            (document(Progress(Plan("debian-6.1", 1, 1, generation=0))), "another version of the harness"),
+            (stress_json(Progress(StressPlan("debian-6.1", 1, 1, generation=0))), "another version of the harness"),
         ],
     )
     def test_what_cannot_be_resumed_is_told(self, tmp_path: Path, text: str, says: str) -> None:
@@ -301,8 +332,8 @@ def test_what_daemons_saw_is_held_against_the_rules() -> None:
     assert played.log == ("step 1.00 kill",)
     assert played.problems == (
         "left a mount: none /m1",
-        "a READ is of an object that no OPEN came with (daemon-2.log)",
-        "the answer to an OPEN was taken for one to request 1, a READ (daemon-10.log)",
+        "a READ is for an object that no OPEN announced (daemon-2.log)",
+        "copen was accepted for request 1, a READ (daemon-10.log)",
     )
     assert played.counts == {"reads": 3, "guesses-taken": 1}
     assert list(played.daemons.items()) == [

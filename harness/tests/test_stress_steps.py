@@ -76,7 +76,7 @@ def test_comments_and_empty_lines_are_no_steps() -> None:
 
 @pytest.mark.parametrize("line", ["fly", "mount a", "umount m0 m1", "read $(reboot)", "pause 1;reboot", "read m0'"])
 def test_a_line_that_is_no_step_is_named(line: str) -> None:
-    with pytest.raises(UserError, match=r"steps:2: .* is no step"):
+    with pytest.raises(UserError, match=r"steps:2: .* is not a step"):
         parse(f"kill\n{line}\n", "stress.steps")
 
 
@@ -86,7 +86,7 @@ def test_a_seed_is_read_as_it_is_written(seed: Seed) -> None:
 
 
 @pytest.mark.parametrize(
-    ("text", "says"), [(f"{GENERATION + 1}-5", "another version"), ("-1", "no seed"), ("x", "no seed")]
+    ("text", "says"), [(f"{GENERATION + 1}-5", "another version"), ("-1", "not a seed"), ("x", "not a seed")]
 )
 def test_a_seed_that_says_nothing_here_is_refused(text: str, says: str) -> None:
     with pytest.raises(UserError, match=says):

@@ -13,18 +13,28 @@ from typing import Any
 
 import pytest
 
+from harness.catalog.known import KnownBugs
 from harness.core import host
-from harness.core.model import FindingKind, Outcome, Session
+from harness.core.model import FindingKind, Outcome, Session, Signature
 from harness.provoke import fail_nth
 from harness.provoke.fault import CONDITIONS, Fault
 from harness.provoke.operations import OPERATIONS, chosen
-from harness.sweep import records as sweep_records
+from harness.runner import builder
 from harness.sweep import sweeper as sweep
-from harness.sweep.records import Iteration, Question, Series, Sweep, grouped, ranges
+from harness.sweep.records import (
+    Iteration,
+    Series,
+    Sweep,
+    SweepPlan,
+    grouped,
+    ranges,
+    sweep_from_json,
+    sweep_json,
+)
 from harness.tests.fake_project import FIX, KERNEL
 from harness.tests.fake_qemu import HANGS, PANIC_TITLE, Boot, FakeQemu, Reply, Then, kasan_report, leak_report
 from harness.tests.processes import Ended, HarnessCommand, holds
-from harness.tests.records import finding, result
+from harness.tests.records import finding, result, suspect
 from harness.vm.guest import Guest
 
 OPERATION = "mount"
@@ -68,14 +78,14 @@ class TestSeries:
     def test_a_leak_belongs_to_the_iteration_whose_process_allocated_it(self) -> None:
         leak = finding("memory leak in cachefiles_add_cache", FindingKind.MEMORY_LEAK, task="fail-nth/11")
         series = Series(OPERATION, (hit(1, pids=(10, 20)), hit(2, pids=(11, 21)), hit(3, pids=(12, 22))))
-        blamed = series.with_result(result(Outcome.LEAK, leak), 1.0)
-        assert [one.findings for one in blamed.iterations] == [(), (leak.title,), ()]
+        with_leaks = series.with_result(result(Outcome.LEAK, leak), 1.0)
+        assert [one.findings for one in with_leaks.iterations] == [(), (leak.title,), ()]
 
     def test_process_numbers_of_another_guest_are_others(self) -> None:
         leak = finding("memory leak in cachefiles_add_cache", FindingKind.MEMORY_LEAK, task="fail-nth/11")
         series = Series(OPERATION, (hit(1, pids=(11, 20)), hit(2, guest=2, pids=(11, 21))))
-        blamed = series.with_result(result(Outcome.LEAK, leak), 1.0)
-        assert [one.findings for one in blamed.iterations] == [(), (leak.title,)]
+        with_leaks = series.with_result(result(Outcome.LEAK, leak), 1.0)
+        assert [one.findings for one in with_leaks.iterations] == [(), (leak.title,)]
 
 
 class TestGroups:
@@ -103,17 +113,17 @@ class TestRecord:
     def test_a_sweep_is_read_back_as_it_was_written(self) -> None:
         iterations = (missed(0), hit(1, pids=(1, 2), findings=("a",), problems=("b",)))
         results = (result(Outcome.CRASH, finding("KASAN: use-after-free Read in foo", FindingKind.KASAN, "foo")),)
-        question = Question(("mount", "cull"), "debian-6.1", "/linux", ("a-fix",), ("b-fix",))
-        known = Sweep(question, (Series("mount", iterations, results, True, 2.5), Series("cull", (missed(0),))))
-        assert sweep_records.read(sweep_records.document(known, Session())) == known
+        plan = SweepPlan(("mount", "cull"), "debian-6.1", "/linux", ("a-fix",), ("b-fix",))
+        known = Sweep(plan, (Series("mount", iterations, results, True, 2.5), Series("cull", (missed(0),))))
+        assert sweep_from_json(sweep_json(known, Session())) == known
 
     @pytest.mark.parametrize("text", ["[]", "{}", '{"operations": [{}], "question": {}}', '{"operations": 1}'])
     def test_anything_else_is_a_value_error(self, text: str) -> None:
         with pytest.raises(ValueError, match=r"no record of a sweep|operation"):
-            sweep_records.read(text)
+            sweep_from_json(text)
 
     def test_series_keep_the_order_of_the_question(self) -> None:
-        known = Sweep(Question(("mount", "cull"), "k")).with_series(Series("cull")).with_series(Series("mount"))
+        known = Sweep(SweepPlan(("mount", "cull"), "k")).with_series(Series("cull")).with_series(Series("mount"))
         assert [one.operation for one in known.series] == ["mount", "cull"]
 
 
@@ -149,7 +159,9 @@ def attempt(
     first = {"step": "mount", "returned": -1, "errno": errno, "injected": injected, "pid": 100 + nth}
     second = {"step": "mount", "returned": 0, "errno": again, "injected": False, "pid": 200 + nth}
     output = f"attempt {json.dumps(first)}\nagain {json.dumps(second)}\n{more}"
-    return Reply(f"^sh -s {nth} {nth}$", output, console=f"{log}[    2.000000] lab: iteration {nth} ended\n")
+    return Reply(
+        f"^sh -s iteration {nth} {nth}$", output, console=f"{log}[    2.000000] lab: iteration {nth} ended\n"
+    )
 
 
 def quiet(*numbers: int) -> tuple[Reply, ...]:
@@ -254,8 +266,37 @@ class TestCommand:
         assert [it["nth"] for it in first["iterations"]] == [0, 1, 0, 2, 3, 4]
         assert second["finished"]
 
+    def test_it_can_end_with_the_first_new_thing(
+        self, swept: Any, qemu: FakeQemu, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        stuck = suspect("stuck", Signature(assertion="^mount, N = 1, at .*: left behind: a row of volumes: 1"))
+        crash = suspect("crash", Signature(("KASAN: use-after-free Read in cachefiles_read",)))
+        monkeypatch.setattr(builder, "load_known_bugs", lambda _: KnownBugs(suspects=(stuck, crash)))
+        qemu.play(
+            Boot(replies=(*quiet(0), attempt(1, more="left a row of volumes: 1"))),
+            Boot(replies=(*quiet(0), attempt(2, log=kasan_report("cachefiles_read")))),
+            Boot(replies=(*quiet(0), attempt(3, log=kasan_report("cachefiles_write")))),
+            CLEAN,
+        )
+        ended = swept(OPERATION, "--kernel", KERNEL, "--until-new", "--json")
+        assert ended.status == 1
+        results = only(ended)["results"]
+        assert [one["known"] for one in results] == [["stuck"], ["crash"], []]
+        assert [bool(one["new"]) for one in results] == [False, False, True]
+        assert "known: stuck 1x, crash 1x" in ended.errors.splitlines()
+
+    def test_a_sweep_that_saw_only_what_is_known_is_good(
+        self, swept: Any, qemu: FakeQemu, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        crash = suspect("crash", Signature(("KASAN: use-after-free Read in cachefiles_read",)))
+        monkeypatch.setattr(builder, "load_known_bugs", lambda _: KnownBugs(suspects=(crash,)))
+        qemu.play(Boot(replies=(*quiet(0), attempt(1, log=kasan_report("cachefiles_read")))), CLEAN)
+        ended = swept(OPERATION, "--kernel", KERNEL, "--until-new")
+        assert ended.status == 0
+        assert "known: crash 1x" in ended.output
+
     def test_a_kernel_that_dies_is_a_finding_of_that_iteration(self, swept: Any, qemu: FakeQemu) -> None:
-        qemu.play(Boot(replies=(*quiet(0), Reply("^sh -s 1 1$", then=Then.PANIC))), CLEAN)
+        qemu.play(Boot(replies=(*quiet(0), Reply("^sh -s iteration 1 1$", then=Then.PANIC))), CLEAN)
         ended = swept(OPERATION, "--kernel", KERNEL, "--json")
         assert ended.status == 1
         one = only(ended)
@@ -284,17 +325,17 @@ class TestCommand:
         assert said in first["message"]
         assert first["message"].startswith("N = 1, at ")
 
-    def test_a_leak_at_the_end_is_found_and_blamed(self, swept: Any, qemu: FakeQemu) -> None:
+    def test_a_leak_at_the_end_belongs_to_its_iteration(self, swept: Any, qemu: FakeQemu) -> None:
         leak = leak_report("cachefiles_add_cache").replace("pid 60", "pid 102")
         qemu.play(Boot(replies=CLEAN.replies, leaks=leak))
         ended = swept(OPERATION, "--kernel", KERNEL, "--json")
         assert ended.status == 1
         one = only(ended)
         assert [each["outcome"] for each in one["results"]] == ["leak"]
-        blamed = {it["nth"]: it["findings"] for it in one["iterations"] if it["findings"]}
-        assert blamed == {2: ["memory leak in cachefiles_add_cache"]}
+        with_leaks = {it["nth"]: it["findings"] for it in one["iterations"] if it["findings"]}
+        assert with_leaks == {2: ["memory leak in cachefiles_add_cache"]}
 
-    def test_where_a_worker_is_hit_its_word_counts(
+    def test_where_a_worker_is_hit_the_worker_tells_whether_it_was(
         self, swept: Any, qemu: FakeQemu, monkeypatch: pytest.MonkeyPatch
     ) -> None:
         monkeypatch.setattr(Guest, "load_lab_module", lambda *_: None)
@@ -321,10 +362,13 @@ class TestCommand:
         for name in ("ENOSPC", "EIO"):
             monkeypatch.setitem(sweep._CONDITIONS_NEED, name, "CONFIG_KASAN")
         bad = Reply(
-            "^sh -s EIO 0 EIO$", console=kasan_report("cachefiles_read") + "[    2.0] lab: iteration EIO ended\n"
+            "^sh -s iteration EIO 0 EIO$",
+            console=kasan_report("cachefiles_read") + "[    2.0] lab: iteration EIO ended\n",
         )
         # As when the preparation has failed: then there is nothing to be tested.
-        good = Reply("^sh -s ENOSPC 0 ENOSPC$", "attempt \n", console="[    2.000000] lab: iteration ENOSPC ended\n")
+        good = Reply(
+            "^sh -s iteration ENOSPC 0 ENOSPC$", "attempt \n", console="[    2.000000] lab: iteration ENOSPC ended\n"
+        )
         qemu.play(Boot(replies=(*CLEAN.replies, good, bad)))
         one = only(swept(OPERATION, "--kernel", KERNEL, "--json"))
         assert [it["condition"] for it in one["iterations"][-2:]] == ["ENOSPC", "EIO"]
@@ -334,8 +378,8 @@ class TestCommand:
     @pytest.mark.parametrize(
         ("command", "errors", "says"),
         [
-            ("unmount", "umount: /cache: target is busy", "the cache's filesystem cannot be unmounted: umount"),
-            ("unload", "rmmod: ERROR: Module cachefiles is in use", "the modules cannot be unloaded: rmmod"),
+            ("unmount_cache", "umount: /cache: target is busy", "the cache's filesystem cannot be unmounted: umount"),
+            ("unload_modules", "rmmod: ERROR: Module cachefiles is in use", "the modules cannot be unloaded: rmmod"),
         ],
     )
     def test_what_cannot_be_taken_down_fails(
@@ -357,7 +401,11 @@ class TestCommand:
         assert "no injection" in one["results"][0]["message"]
 
     @pytest.mark.parametrize(
-        "boot", [Boot(replies=(Reply("^sh -s 0 0$", status=1),)), Boot(replies=(Reply("modprobe", then=Then.PANIC),))]
+        "boot",
+        [
+            Boot(replies=(Reply("^sh -s iteration 0 0$", status=1),)),
+            Boot(replies=(Reply("modprobe", then=Then.PANIC),)),
+        ],
     )
     def test_a_kernel_on_which_nothing_can_be_begun_is_given_up(self, swept: Any, qemu: FakeQemu, boot: Boot) -> None:
         qemu.play(boot)
@@ -371,7 +419,7 @@ class TestBadInput:
     def test_an_unknown_operation_is_named_with_the_known_ones(self, swept: Any) -> None:
         ended = swept("mout", "--kernel", KERNEL)
         assert ended.status == 2
-        assert "there is no operation 'mout'" in ended.errors
+        assert "there is no operation named 'mout'" in ended.errors
         assert "bind-ondemand, bind-classic" in ended.errors
 
     def test_a_kernel_that_cannot_inject_is_refused(
@@ -409,7 +457,7 @@ class TestResume:
     def test_a_broken_lab_leaves_what_it_has_and_the_rest_is_done_later(
         self, swept: Any, here: Path, qemu: FakeQemu
     ) -> None:
-        killed = Reply("^sh -s 2 2$", then=Then.KILLED)
+        killed = Reply("^sh -s iteration 2 2$", then=Then.KILLED)
         qemu.play(Boot(replies=(*quiet(0), attempt(1), killed)))
         ended = swept(OPERATION, "cull", "--kernel", KERNEL)
         assert ended.status == 3
@@ -426,7 +474,7 @@ class TestResume:
         assert (second["operation"], second["finished"]) == ("cull", True)
 
     def test_an_interrupted_sweep_leaves_what_it_has(self, swept: Any, here: Path, qemu: FakeQemu) -> None:
-        qemu.play(Boot(replies=(*quiet(0), attempt(1), Reply("^sh -s 2 2$", then=Then.HANG))))
+        qemu.play(Boot(replies=(*quiet(0), attempt(1), Reply("^sh -s iteration 2 2$", then=Then.HANG))))
 
         def interrupt() -> None:
             if holds((qemu.folder / HANGS).exists):

@@ -12,9 +12,9 @@ from pathlib import Path
 import pytest
 
 from harness.provoke import (
-    Cache,
     CacheState,
     CookieState,
+    FscacheCache,
     OndemandDaemon,
     Process,
     fscache_state,
@@ -140,7 +140,7 @@ def test_a_cache_goes_and_comes_while_a_file_is_open(guest: Guest) -> None:
     daemon.stop()
     assert 'Withdrawing cache "CacheFiles" (1 objs)' in guest.run("dmesg")
     left = fscache_state(guest)
-    waiting = Cache(1, 1, volumes=1, objects=0, accesses=0, state=CacheState.NOT_PRESENT, name="CacheFiles")
+    waiting = FscacheCache(1, 1, volumes=1, objects=0, accesses=0, state=CacheState.NOT_PRESENT, name="CacheFiles")
     assert left.caches == (waiting,)
     assert [(cookie.state, cookie.active) for cookie in left.cookies] == [(CookieState.QUIESCENT, 1)]
     guest.run(DROP_CACHES)
@@ -153,7 +153,7 @@ def test_a_cache_goes_and_comes_while_a_file_is_open(guest: Guest) -> None:
     guest.run(DROP_CACHES)
     assert letters(guest) == "a"
     again = fscache_state(guest)
-    used = Cache(1, 2, volumes=1, objects=1, accesses=1, state=CacheState.ACTIVE, name="CacheFiles")
+    used = FscacheCache(1, 2, volumes=1, objects=1, accesses=1, state=CacheState.ACTIVE, name="CacheFiles")
     assert again.caches == (used,)
     assert [(cookie.state, cookie.active) for cookie in again.cookies] == [(CookieState.ACTIVE, 1)]
     reader.kill()

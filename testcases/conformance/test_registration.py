@@ -6,9 +6,9 @@ import shlex
 import pytest
 
 from harness.provoke import (
-    Cache,
     CacheState,
     CookieState,
+    FscacheCache,
     OndemandDaemon,
     Process,
     delay,
@@ -38,7 +38,7 @@ def test_a_cache_is_registered_used_and_withdrawn(guest: Guest) -> None:
 
     daemon = OndemandDaemon(guest, directory, {"image": image}, options=["--tag", "one"])
     guest.run(f"[ -d {directory}/cache ] && [ -d {directory}/graveyard ]")
-    idle = Cache(1, references=1, volumes=0, objects=0, accesses=1, state=CacheState.ACTIVE, name="one")
+    idle = FscacheCache(1, references=1, volumes=0, objects=0, accesses=1, state=CacheState.ACTIVE, name="one")
     assert fscache_state(guest).caches == (idle,)
     log = guest.run("dmesg")
     assert 'Cache "one" added (type cachefiles)' in log
@@ -50,7 +50,9 @@ def test_a_cache_is_registered_used_and_withdrawn(guest: Guest) -> None:
 
     guest.run(shlex.join(mount_command("image")))
     used = fscache_state(guest)
-    assert used.caches == (Cache(1, references=2, volumes=1, objects=1, accesses=1, state=idle.state, name="one"),)
+    assert used.caches == (
+        FscacheCache(1, references=2, volumes=1, objects=1, accesses=1, state=idle.state, name="one"),
+    )
     assert [(volume.key, volume.cache, volume.cookies) for volume in used.volumes] == [("erofs,image", "one", 1)]
     assert [(cookie.key, cookie.state, cookie.active) for cookie in used.cookies] == [
         (b"image", CookieState.ACTIVE, 1)
@@ -82,27 +84,31 @@ def test_a_cache_lives_as_long_as_the_device_or_an_anonymous_fd(guest: Guest) ->
 
     assert daemon.tell("close-device")["ok"]
     held = fscache_state(guest).caches
-    assert held == (Cache(1, references=2, volumes=1, objects=1, accesses=1, state=CacheState.ACTIVE, name="one"),)
+    assert held == (
+        FscacheCache(1, references=2, volumes=1, objects=1, accesses=1, state=CacheState.ACTIVE, name="one"),
+    )
     assert "Device or resource busy" in guest.try_run(OPEN_DEVICE).errors
 
     # The cache goes, with the object that the mounted image still has in use. What remains is its
     # name: the volume of the image waits for a cache of that name.
     assert daemon.tell("close-fd", "all")["ok"]
     left = fscache_state(guest)
-    waiting = Cache(1, references=1, volumes=1, objects=0, accesses=0, state=CacheState.NOT_PRESENT, name="one")
+    waiting = FscacheCache(
+        1, references=1, volumes=1, objects=0, accesses=0, state=CacheState.NOT_PRESENT, name="one"
+    )
     assert left.caches == (waiting,)
     assert [cookie.state for cookie in left.cookies] == [CookieState.QUIESCENT]
     assert 'Withdrawing cache "one" (1 objs)' in guest.run("dmesg")
     daemon.stop()
 
     another = OndemandDaemon(guest, directory, {}, options=["--tag", "two"])
-    fresh = Cache(2, references=1, volumes=0, objects=0, accesses=1, state=CacheState.ACTIVE, name="two")
+    fresh = FscacheCache(2, references=1, volumes=0, objects=0, accesses=1, state=CacheState.ACTIVE, name="two")
     assert fscache_state(guest).caches == (waiting, fresh)
     another.stop()
     assert fscache_state(guest).caches == (waiting,)
 
     same = OndemandDaemon(guest, directory, {"image": image}, options=["--tag", "one"])
-    back = Cache(1, references=2, volumes=1, objects=0, accesses=1, state=CacheState.ACTIVE, name="one")
+    back = FscacheCache(1, references=2, volumes=1, objects=0, accesses=1, state=CacheState.ACTIVE, name="one")
     assert fscache_state(guest).caches == (back,)
     guest.run("umount /m")
     same.stop()
