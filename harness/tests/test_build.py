@@ -135,7 +135,7 @@ class TestFailure:
     ) -> None:
         trouble(Trouble.HANG)
         monkeypatch.setattr(build, "_BUILD_SECONDS", 0.2)
-        with pytest.raises(LabError, match="make was ended"):
+        with pytest.raises(LabError, match="make did not finish within"):
             build_kernel(kernel, cache)
 
     def test_a_failing_configuration_is_told(self, kernel: Kernel, cache: Cache, trouble: Play) -> None:
