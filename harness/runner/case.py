@@ -13,27 +13,23 @@ import contextlib
 import re
 import shutil
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator
+from dataclasses import replace
 from pathlib import Path
 
-from harness import klog
-from harness.catalog import suppressions
-from harness.catalog.known import KnownBugs, Recognised
-from harness.core.deadline import Deadline
-from harness.core.errors import LabError, UserError
+from harness.core.errors import LabError
 from harness.core.files import disk_error
-from harness.core.model import Finding, Job, Outcome, Result, Stage, Suppression
+from harness.core.model import Finding, Job, Outcome, Result, Stage
 from harness.core.progress import say
 from harness.core.text import without_control_characters
 from harness.runner import judge
+from harness.runner.case_findings import Explainer, console_findings, recognised
 from harness.runner.lab import Lab
 from harness.runner.settings import repeat_command
-from harness.symbolize.source_lines import with_source_lines
 from harness.vm.bringup import NeverBooted
 from harness.vm.guest import Guest, GuestStopped
 from harness.vm.pool import ReadyGuest
 
-_SETTLE_SECONDS = 3.0
 #: Before there is a guest.
 _WITHOUT_GUEST = (Stage.SOURCE, Stage.BUILD, Stage.IMAGE)
 #: In the line that gives a case's result before the scan for leaks.
@@ -69,8 +65,7 @@ class CaseRun:
         #: The first error; later ones follow from it.
         self._error: BaseException | None = None
         self._ready: ReadyGuest | None = None
-        self._module_folders: tuple[Path, ...] = ()
-        self._suppressions: tuple[Suppression, ...] = ()
+        self._explain = Explainer(job.kernel, lab.today)
         self._started = self._workload_started = time.monotonic()
         self.guest: Guest | None = None
         self.result: Result | None = None
@@ -92,12 +87,13 @@ class CaseRun:
 
     def _bring_up(self) -> None:
         lab = self._lab
-        self._suppressions = lab.suppressions
+        self._explain = replace(self._explain, noise=lab.suppressions)
         if lab.guests.chosen:
             lab.guests.prepare_next(self._job)
         with self._in_stage(Stage.BUILD):
             modules_under_test = lab.modules_under_test(self._job.reverted, self._job.applied)
-            self._module_folders = (modules_under_test.folder, lab.lab_modules.folder)
+            folders = (modules_under_test.folder, lab.lab_modules.folder)
+            self._explain = replace(self._explain, module_folders=folders)
             shutil.copy2(modules_under_test.diff_file, self._folder / "revert.diff")
             shutil.copy2(lab.built.config_file, self._folder / "kernel.config")
         with self._in_stage(Stage.IMAGE):
@@ -183,7 +179,7 @@ class CaseRun:
 
     def _decide(self, leaks: tuple[Finding, ...]) -> Result:
         error = self._error
-        findings = self._explained((*self._console_findings(), *leaks))
+        findings = self._explain((*console_findings(self.guest, self._folder), *leaks))
         if self.guest is not None and self.guest.console.log_trouble:
             error = LabError(f"the console could not be saved: {self.guest.console.log_trouble}")
         outcome, message = judge.decide(error, findings, self.guest.machine.exit_status() if self.guest else None)
@@ -205,40 +201,13 @@ class CaseRun:
             machine=shape.machine if shape else "",
             boot_attempts=attempts,
             start=self._ready.start if self._ready else "",
-            **vars(self._recognised(outcome, findings, error)),
+            **vars(recognised(self._lab, self._job, outcome, findings, error)),
         )
         try:
             judge.write_evidence(self._folder, self.result)
         except OSError as full:
             raise disk_error(full, self._folder) from full
         return self.result
-
-    def _recognised(self, outcome: Outcome, findings: Sequence[Finding], error: BaseException | None) -> Recognised:
-        """What the kernel is known for, of what went wrong, and what is new."""
-        if outcome.is_good or outcome is Outcome.LAB_ERROR:
-            return Recognised()
-        try:
-            bugs = self._lab.known_bugs
-        except UserError as unreadable:
-            # The result counts more: all of it is taken for new.
-            say(str(unreadable))
-            bugs = KnownBugs()
-        return bugs.recognise(self._job, findings, judge.problems(error))
-
-    def _explained(self, findings: tuple[Finding, ...]) -> tuple[Finding, ...]:
-        """Findings with source lines, known noise marked."""
-        located = with_source_lines(findings, self._module_folders)
-        sifted = suppressions.apply(located, self._suppressions, self._lab.today, self._job.kernel)
-        for note in sifted.notes:
-            say(without_control_characters(note))
-        return sifted.findings
-
-    def _console_findings(self) -> tuple[Finding, ...]:
-        if self.guest is not None:
-            self.guest.console.settle(Deadline.after(_SETTLE_SECONDS))
-            return self.guest.console.findings
-        log = self._folder / "console.log"
-        return klog.parse(log.read_bytes()) if log.exists() else ()
 
 
 def _failed_attempts(error: BaseException | None, stage: Stage) -> int:

@@ -3,13 +3,15 @@
 
 from __future__ import annotations
 
+import datetime
 from pathlib import Path
 
 import pytest
 
 from harness.catalog import spec
 from harness.core.model import Finding, FindingKind, Job, Outcome, Result
-from harness.runner.case import CaseRun, run_job
+from harness.runner.case import run_job
+from harness.runner.case_findings import Explainer
 from harness.runner.lab import Lab
 from harness.runner.settings import Settings
 from harness.tests.fake_project import KERNEL
@@ -49,10 +51,9 @@ def test_a_malformed_file_of_noise_is_an_error_that_names_it(lab: Lab, tmp_path:
     assert "suppressions.yaml: entry 1" in result.message
 
 
-def test_source_lines_are_those_of_the_cases_own_modules(lab: Lab, tmp_path: Path) -> None:
+def test_source_lines_are_those_of_the_cases_own_modules(tmp_path: Path) -> None:
     compile_module(tmp_path, "lab_counter", DWARF[1], counter=COUNTER_C)
     (frame,) = frames_behind_calls(tmp_path, "at_start")
-    case = CaseRun(lab, Job("a", KERNEL), tmp_path)
-    case._module_folders = (tmp_path,)
-    (finding,) = case._explained((Finding(FindingKind.KASAN, "t", frames=(frame,)),))
+    explain = Explainer(KERNEL, datetime.date(2026, 1, 31), (tmp_path,))
+    (finding,) = explain((Finding(FindingKind.KASAN, "t", frames=(frame,)),))
     assert finding.frames[0].source == "fs/counter.c:27"
