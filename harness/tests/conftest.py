@@ -29,7 +29,7 @@ from harness.runner.canaries import Canaries
 from harness.runner.lab import Lab
 from harness.runner.settings import Settings
 from harness.tests import fake_kernel_tree, fake_project, fake_qemu, warm_fake_qemu
-from harness.tests.fake_kernel_tree import Trouble
+from harness.tests.fake_kernel_tree import BuildFailure
 from harness.tests.fake_qemu import Boot, FakeQemu
 from harness.tests.processes import Ended, HarnessCommand, holds, is_running
 from harness.vm.bringup import GuestMaker
@@ -114,9 +114,9 @@ def fix(project: Path) -> Fix:
 
 
 @pytest.fixture
-def trouble(monkeypatch: pytest.MonkeyPatch) -> Callable[[Trouble], None]:
-    """Chooses what goes wrong in builds of the fake kernel."""
-    return lambda which: monkeypatch.setenv("FAKE_KERNEL_TROUBLE", which)
+def fail_build(monkeypatch: pytest.MonkeyPatch) -> Callable[[BuildFailure], None]:
+    """Chooses how builds of the fake kernel fail."""
+    return lambda which: monkeypatch.setenv("FAKE_KERNEL_FAILURE", which)
 
 
 @pytest.fixture

@@ -1,11 +1,11 @@
 # SPDX-License-Identifier: GPL-2.0-only
-"""A kernel source tree that builds in a tenth of a second, and fails when told to.
+"""A kernel source tree that builds in a tenth of a second, and fails on demand.
 
-Its ``Makefile`` knows the targets that the harness calls. What they do wrong is chosen through
+Its ``Makefile`` knows the targets that the harness calls. How they fail is chosen by
 environment variables, so that a failure does not change the tree's fingerprint:
 
-``FAKE_KERNEL_TROUBLE``
-    one of :class:`Trouble`.
+``FAKE_KERNEL_FAILURE``
+    one of :class:`BuildFailure`.
 ``FAKE_KERNEL_DROPS``
     options that do not survive ``make olddefconfig``, separated by spaces.
 ``FAKE_KERNEL_JOURNAL``
@@ -25,8 +25,8 @@ COMPANIONS = ("net/sunrpc", "fs/nfs")
 RELEASE = "6.1.0-fake"
 
 
-class Trouble(enum.StrEnum):
-    """What goes wrong in the next builds."""
+class BuildFailure(enum.StrEnum):
+    """How the next builds fail."""
 
     NONE = ""
     CONFIGURE = "configure"
@@ -40,7 +40,7 @@ _MAKEFILE = f"""\
 # make -C TREE O=FOLDER CC=... [M=FOLDER] TARGET
 O ?= $(CURDIR)
 config := $(O)/.config
-trouble := $(FAKE_KERNEL_TROUBLE)
+failure := $(FAKE_KERNEL_FAILURE)
 objects := fs/ext4/inode.o fs/ext4/inode_extra.o net/socket.o net/core/sock.o network/main.o
 folder_of = $(patsubst %/,%,$(dir $(1)))
 name_of = $(basename $(notdir $(1)))
@@ -54,17 +54,17 @@ tinyconfig:
 
 olddefconfig:
 	@echo $@ >>$(journal)
-	@[ '$(trouble)' != configure ] || {{ echo 'Kconfig:1: syntax error'; exit 1; }}
+	@[ '$(failure)' != configure ] || {{ echo 'Kconfig:1: syntax error'; exit 1; }}
 	@awk -v drops='$(FAKE_KERNEL_DROPS)' -f scripts/olddefconfig.awk $(config) >$(config).new
 	@mv $(config).new $(config)
 
 bzImage:
 	@echo $@ >>$(journal)
 	@for n in 1 2 3; do echo "  CC      init/file$$n.o"; done
-	@[ '$(trouble)' != compile-error ] || $(CC) -c init/broken.c -o $(O)/broken.o
-	@[ '$(trouble)' != no-space ] || {{ echo 'init/main.c:1: fatal error: error writing to /tmp/cc.s: \
+	@[ '$(failure)' != compile-error ] || $(CC) -c init/broken.c -o $(O)/broken.o
+	@[ '$(failure)' != no-space ] || {{ echo 'init/main.c:1: fatal error: error writing to /tmp/cc.s: \
 No space left on device'; exit 1; }}
-	@[ '$(trouble)' != hang ] || sleep 600
+	@[ '$(failure)' != hang ] || sleep 600
 	@$(foreach object,$(objects),$(foreach obj,$(call folder_of,$(object)),$(foreach basetarget,\
 $(call name_of,$(object)),echo '$(object) $(or $(KASAN_SANITIZE),y)' >>$(O)/sanitized;)))
 	@mkdir -p $(O)/arch/x86/boot

@@ -15,12 +15,12 @@ from harness.core.errors import LabError, UserError
 from harness.core.model import Kernel
 from harness.kbuild import build
 from harness.kbuild.build import build_kernel
-from harness.tests.fake_kernel_tree import RELEASE, Trouble, edit
+from harness.tests.fake_kernel_tree import RELEASE, BuildFailure, edit
 
 # Each builds the fake kernel.
 pytestmark = pytest.mark.slow
 
-Play = Callable[[Trouble], None]
+Play = Callable[[BuildFailure], None]
 MadeTargets = Callable[[], list[str]]
 
 
@@ -111,9 +111,9 @@ class TestFailure:
         assert "bzImage" not in made_targets()
 
     def test_a_compile_error_is_shown_as_the_compiler_says_it(
-        self, kernel: Kernel, cache: Cache, trouble: Play
+        self, kernel: Kernel, cache: Cache, fail_build: Play
     ) -> None:
-        trouble(Trouble.COMPILE_ERROR)
+        fail_build(BuildFailure.COMPILE_ERROR)
         with pytest.raises(LabError, match="building kernel fake failed") as caught:
             build_kernel(kernel, cache)
         message = caught.value.message
@@ -123,36 +123,36 @@ class TestFailure:
         log = Path(caught.value.next_step.removeprefix("the whole log: "))
         assert "init/broken.c:3:16: error: " in log.read_text()
 
-    def test_a_full_disk_is_said_in_one_sentence(self, kernel: Kernel, cache: Cache, trouble: Play) -> None:
-        trouble(Trouble.NO_SPACE)
+    def test_a_full_disk_is_said_in_one_sentence(self, kernel: Kernel, cache: Cache, fail_build: Play) -> None:
+        fail_build(BuildFailure.NO_SPACE)
         with pytest.raises(LabError, match="building kernel") as caught:
             build_kernel(kernel, cache)
         assert caught.value.message == "building kernel fake failed: no space left on device"
         assert "HARNESS_CACHE" in caught.value.next_step
 
     def test_a_build_that_does_not_end_is_ended(
-        self, kernel: Kernel, cache: Cache, trouble: Play, monkeypatch: pytest.MonkeyPatch
+        self, kernel: Kernel, cache: Cache, fail_build: Play, monkeypatch: pytest.MonkeyPatch
     ) -> None:
-        trouble(Trouble.HANG)
+        fail_build(BuildFailure.HANG)
         monkeypatch.setattr(build, "_BUILD_SECONDS", 0.2)
         with pytest.raises(LabError, match="make did not finish within"):
             build_kernel(kernel, cache)
 
-    def test_a_failing_configuration_is_told(self, kernel: Kernel, cache: Cache, trouble: Play) -> None:
-        trouble(Trouble.CONFIGURE)
+    def test_a_failing_configuration_is_told(self, kernel: Kernel, cache: Cache, fail_build: Play) -> None:
+        fail_build(BuildFailure.CONFIGURE)
         with pytest.raises(LabError, match="configuring fake failed") as caught:
             build_kernel(kernel, cache)
         assert "Kconfig:1: syntax error" in caught.value.message
 
-    @pytest.mark.parametrize("which", [Trouble.CONFIGURE, Trouble.COMPILE_ERROR, Trouble.NO_SPACE])
+    @pytest.mark.parametrize("which", [BuildFailure.CONFIGURE, BuildFailure.COMPILE_ERROR, BuildFailure.NO_SPACE])
     def test_a_failure_leaves_no_entry_and_the_next_build_works(
-        self, kernel: Kernel, cache: Cache, trouble: Play, which: Trouble
+        self, kernel: Kernel, cache: Cache, fail_build: Play, which: BuildFailure
     ) -> None:
-        trouble(which)
+        fail_build(which)
         with pytest.raises(LabError):
             build_kernel(kernel, cache)
         assert entries(cache) == []
-        trouble(Trouble.NONE)
+        fail_build(BuildFailure.NONE)
         assert build_kernel(kernel, cache).bzimage.exists()
 
     def test_a_fragment_with_nonsense_is_named(self, kernel: Kernel, cache: Cache) -> None:
@@ -244,9 +244,9 @@ class TestProgress:
         assert shown(build_folder="shared")[-1] == "step 4, number of steps unknown"
 
     def test_a_failed_build_is_not_remembered(
-        self, shown: Callable[..., list[str]], cache: Cache, trouble: Play
+        self, shown: Callable[..., list[str]], cache: Cache, fail_build: Play
     ) -> None:
-        trouble(Trouble.COMPILE_ERROR)
+        fail_build(BuildFailure.COMPILE_ERROR)
         with pytest.raises(LabError):
             shown()
         assert not (cache.folder / "build-steps/fake").exists()

@@ -230,7 +230,7 @@ class TestSeveralProcesses:
         assert leftovers(cache) == []
 
 
-class TestDiskTrouble:
+class TestDiskErrors:
     def test_a_full_disk_is_a_lab_error_and_leaves_nothing(self, small_disk: Path) -> None:
         cache = Cache(small_disk / "cache")
 

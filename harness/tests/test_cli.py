@@ -163,7 +163,7 @@ class TestBuild:
     def test_a_compile_error_ends_with_3_and_is_shown(
         self, harness_command: HarnessCommand, here: Path, monkeypatch: pytest.MonkeyPatch
     ) -> None:
-        monkeypatch.setenv("FAKE_KERNEL_TROUBLE", "compile-error")
+        monkeypatch.setenv("FAKE_KERNEL_FAILURE", "compile-error")
         ended = harness_command("build", KERNEL)
         assert ended.status == 3
         assert "init/broken.c:3:16: error:" in ended.errors
@@ -179,7 +179,7 @@ class TestBuild:
     def test_a_failed_build_is_not_reported_as_done(
         self, harness_command: HarnessCommand, here: Path, monkeypatch: pytest.MonkeyPatch
     ) -> None:
-        monkeypatch.setenv("FAKE_KERNEL_TROUBLE", "compile-error")
+        monkeypatch.setenv("FAKE_KERNEL_FAILURE", "compile-error")
         assert "building kernel fake: done" not in harness_command("build", KERNEL).errors
 
     @pytest.mark.usefixtures("no_programs")
