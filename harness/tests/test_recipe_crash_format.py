@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import json
 import os
-import re
 import shutil
 import subprocess
 import sys
@@ -21,13 +20,13 @@ from harness.tests import recipes
 CHECKOUT = Path(__file__).parents[2]
 TITLE = "A crash format"
 FORMATS, CORPUS = "harness/klog/formats.py", "harness/tests/test_klog_corpus.py"
-#: A comment of the table, and the first line of the tuple below it.
-TUPLE = re.compile(r"((?:^#:.*\n)+)(^[A-Z_]+ = \(\n)", re.MULTILINE)
 
 # Runs pytest in the copy.
 pytestmark = pytest.mark.slow
 
-(ROW,) = (block.text for block in recipes.blocks(TITLE) if block.language == "python")
+(CHANGE,) = (block.text.splitlines(keepends=True) for block in recipes.blocks(TITLE) if block.language == "diff")
+#: The line that the recipe's change begins with, and what it adds after it.
+TUPLE, ROW = CHANGE[0][1:], "".join(line.removeprefix("+") for line in CHANGE[1:])
 (LOG,) = (block for block in recipes.blocks(TITLE) if block.file)
 PARSE, TEST = recipes.commands(TITLE)
 
@@ -62,12 +61,10 @@ def run(words: list[str], copy: Path) -> subprocess.CompletedProcess[str]:
 
 
 def add_row(copy: Path) -> None:
-    """Add the row to the tuple below the comment that names the file of the log's header."""
+    """Make the recipe's change."""
     table = copy / FORMATS
-    text = table.read_text()
-    kernel_file = LOG.text.split()[3].rstrip(",")
-    (start,) = {match[2] for match in TUPLE.finditer(text) if kernel_file in match[1]}
-    table.write_text(text.replace(start, start + ROW))
+    assert table.read_text().count(TUPLE) == 1
+    table.write_text(table.read_text().replace(TUPLE, TUPLE + ROW))
 
 
 def titles(copy: Path) -> list[str]:
