@@ -117,9 +117,15 @@ def facts(finding: Finding) -> list[tuple[str, str]]:
     return [(name, clean(value)) for name, value in known if value]
 
 
+def is_consequence(finding: Finding) -> bool:
+    """Whether a report came after the first one; a scan lists leaks in no order of time."""
+    return finding.consequence and finding.kind is not FindingKind.MEMORY_LEAK
+
+
 def marks(finding: Finding) -> str:
     """What a reader must know about a finding, in brackets; empty for an ordinary one."""
-    words = [word for word in ("consequence", "corrupted", "suppressed") if getattr(finding, word)]
+    words = ["consequence"] * is_consequence(finding)
+    words += [word for word in ("corrupted", "suppressed") if getattr(finding, word)]
     if finding.count > 1:
         words.append(f"{finding.count} times")
     return f" ({', '.join(words)})" if words else ""

@@ -10,14 +10,14 @@ import jinja2
 
 from harness.core.model import RunRecord
 from harness.core.text import without_control_characters
-from harness.report.findings import decoded_stacks, place
+from harness.report.findings import decoded_stacks, is_consequence, place
 from harness.report.terminal import known_note
 
 _ENVIRONMENT = jinja2.Environment(
     loader=jinja2.PackageLoader("harness.report"), autoescape=True, undefined=jinja2.StrictUndefined
 )
 _ENVIRONMENT.filters["clean"] = without_control_characters
-_ENVIRONMENT.globals.update(place=place, located=decoded_stacks, known_note=known_note)
+_ENVIRONMENT.globals.update(place=place, is_consequence=is_consequence, located=decoded_stacks, known_note=known_note)
 
 
 def report_html(run: RunRecord) -> str:

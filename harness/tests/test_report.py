@@ -38,6 +38,7 @@ from harness.core.model import (
 from harness.core.text import without_control_characters
 from harness.report import as_json, journal
 from harness.report.catalogue import catalogue_markdown
+from harness.report.findings import marks
 from harness.report.html import report_html
 from harness.report.junit import junit_xml
 from harness.report.terminal import proof_table, result_line, result_table
@@ -322,6 +323,12 @@ class TestHtml:
         page = report_html(run_of(result(Outcome.CRASH, REPORT), proofs=[proof_of(Verdict.PROVEN)]))
         for word in (REPORT.title, "proven", "6.1.0-fake", "0123456789ab"):
             assert word in page
+
+    @pytest.mark.parametrize(("kind", "told"), [(FindingKind.KASAN, True), (FindingKind.MEMORY_LEAK, False)])
+    def test_a_later_report_is_called_a_consequence_but_not_a_leak(self, kind: FindingKind, told: bool) -> None:
+        later = finding("later", kind, consequence=True)
+        assert ("probably its consequence" in report_html(run_of(result(Outcome.CRASH, REPORT, later)))) is told
+        assert ("consequence" in marks(later)) is told
 
     def test_hostile_text_is_escaped(self) -> None:
         hostile = proof_of(Verdict.REGRESSED, reason=HOSTILE, with_fix=hostile_result(), without_fix=None)
