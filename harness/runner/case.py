@@ -30,7 +30,7 @@ from harness.runner.lab import Lab
 from harness.runner.settings import repeat_command
 from harness.symbolize.source_lines import with_source_lines
 from harness.vm.bringup import NeverBooted
-from harness.vm.guest import Guest, GuestStopped
+from harness.vm.guest import CommandOverdue, Guest, GuestStopped
 from harness.vm.pool import ReadyGuest
 
 _SETTLE_SECONDS = 3.0
@@ -223,7 +223,7 @@ class CaseRun:
             # The result counts more: all of it is taken for new.
             say(str(unreadable))
             bugs = KnownBugs()
-        return bugs.recognise(self._job, findings, judge.problems(error))
+        return bugs.recognise(self._job, findings, judge.problems(error), isinstance(error, CommandOverdue))
 
     def _explained(self, findings: tuple[Finding, ...]) -> tuple[Finding, ...]:
         """Findings with source lines, known noise marked."""

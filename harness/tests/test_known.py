@@ -106,6 +106,11 @@ class TestRecognised:
     ) -> None:
         assert self.BUGS.recognise(Job("case", KERNEL), findings, problems) == Recognised(names, new)
 
+    @pytest.mark.parametrize(("overdue", "new"), [(True, ()), (False, (OTHER_HANG.title, "a row is left"))])
+    def test_a_known_command_that_did_not_end_explains_hangs(self, overdue: bool, new: tuple[str, ...]) -> None:
+        recognised = self.BUGS.recognise(Job("case", KERNEL), (OTHER_HANG,), (LOST, "a row is left"), overdue)
+        assert recognised == Recognised(("lost",), new)
+
     def test_a_fix_that_is_applied_is_not_missing(self, fix: Fix) -> None:
         fix = replace(fix, kernels={KERNEL: FixOnKernel(Presence.MISSING)}, signature=Signature((CRASH.title,)))
         bugs = KnownBugs((fix,))
