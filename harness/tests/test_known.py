@@ -154,3 +154,12 @@ def test_what_stock_kernels_have_shown_is_known_there(on_record: KnownBugs, seen
     what = decoded(Finding, seen["finding"]) if "finding" in seen else seen["problem"]
     assert known(what, seen["kernel"], on_record.fixes, on_record.suspects) == seen["name"]
     assert known(what, "another", on_record.fixes, on_record.suspects) is None
+
+
+@pytest.mark.parametrize("kernel", ["debian-6.1", "debian-6.12"])
+def test_what_a_kernel_shows_without_a_fix_that_it_has_is_new(on_record: KnownBugs, kernel: str) -> None:
+    for fix in on_record.fixes:
+        if fix.on(kernel).presence is Presence.PRESENT:
+            for title in fix.signature.titles:
+                seen = finding(title, FindingKind.KASAN, *fix.signature.frames)
+                assert known(seen, kernel, on_record.fixes, on_record.suspects) is None, fix.name
