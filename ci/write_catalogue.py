@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-2.0-only
-"""Write the files that are made from the catalogue of fixes: docs/catalogue.md, testcases/fixes/fix.schema.json."""
+"""Write the files that are made from fixes and suspects: docs/{catalogue,suspects}.md and their JSON schemas."""
 
 from __future__ import annotations
 
@@ -8,12 +8,15 @@ from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).parents[1]))
 
-from harness.catalog import spec
+from harness.catalog import spec, suspects
 from harness.core import host
 from harness.core.files import write_atomically
 from harness.report.catalogue import catalogue_markdown
+from harness.report.suspects import suspects_markdown
 
 if __name__ == "__main__":
     project = host.project_folder()
     write_atomically(project / "docs/catalogue.md", catalogue_markdown(spec.load_fixes(project, ())))
     write_atomically(project / "testcases/fixes/fix.schema.json", spec.fix_json_schema())
+    write_atomically(project / "docs/suspects.md", suspects_markdown(suspects.load_suspects(project)))
+    write_atomically(project / "testcases/suspects/suspect.schema.json", suspects.suspect_json_schema())

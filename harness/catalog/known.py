@@ -52,32 +52,40 @@ class KnownBugs:
     fixes: tuple[Fix, ...] = ()
     suspects: tuple[Suspect, ...] = ()
 
-    def recognise(self, job: Job, findings: Sequence[Finding], problems: Sequence[str]) -> Recognised:
+    def recognise(
+        self, job: Job, findings: Sequence[Finding], problems: Sequence[str], overdue: bool = False
+    ) -> Recognised:
         """Tell what the kernel of a job is known for from what is new.
 
         What follows from something known is neither: after a known report of broken memory or of the kernel's death
-        everything; after a known hang other hangs, and what is left behind. After a known warning or leak nothing is.
+        everything; with a known hang other hangs, and what is left behind; after a known warning or leak nothing.
 
         Args:
             job: names the kernel. A fix that is applied to it is not missing.
             findings: of one guest, in the order of its log; suppressed ones do not count.
             problems: what else went wrong there, a sentence each.
+            overdue: the guest hung: one of the problems is a command that did not end.
         """
         fixes = [fix for fix in self.fixes if fix.name not in job.applied]
+
+        def name_of(seen: Finding | str) -> str | None:
+            return known(seen, job.kernel, fixes, self.suspects)
+
+        of_problems = [name_of(problem) for problem in problems]
+        spoiled, hangs = False, overdue and any(of_problems)
         names: list[str] = []
         new: list[str] = []
-        spoiled = hangs = False
         for finding in findings:
             if finding.suppressed:
                 continue
-            if name := known(finding, job.kernel, fixes, self.suspects):
+            if name := name_of(finding):
                 names.append(name)
                 spoiled = spoiled or finding.kind in _SPOILING
                 hangs = hangs or finding.kind in _HANGS
             elif not spoiled and not (hangs and finding.kind in _HANGS):
                 new.append(finding.title)
-        for problem in problems:
-            if name := known(problem, job.kernel, fixes, self.suspects):
+        for problem, name in zip(problems, of_problems, strict=True):
+            if name:
                 names.append(name)
             elif not (spoiled or hangs):
                 new.append(problem)

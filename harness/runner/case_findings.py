@@ -19,7 +19,7 @@ from harness.core.text import without_control_characters
 from harness.runner import judge
 from harness.runner.lab import Lab
 from harness.symbolize.source_lines import with_source_lines
-from harness.vm.guest import Guest
+from harness.vm.guest import CommandOverdue, Guest
 
 _SETTLE_SECONDS = 3.0
 
@@ -83,4 +83,4 @@ def recognised(
         # The result is worth more than the names: all of it counts as new.
         say(str(unreadable))
         bugs = KnownBugs()
-    return bugs.recognise(job, findings, judge.problems(error))
+    return bugs.recognise(job, findings, judge.problems(error), isinstance(error, CommandOverdue))

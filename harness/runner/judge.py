@@ -29,26 +29,17 @@ class CaseSkipped(Exception):
     """A test case found that it does not apply to this kernel or guest."""
 
 
-class WentWrong(AssertionError):
-    """Several things are wrong at once.
+def problems(error: BaseException | None) -> tuple[str, ...]:
+    """What went wrong apart from the kernel's reports, a sentence each.
 
     Args:
-        message: all of them, for people.
-        problems: one sentence each, as the catalogue and the suspects describe them.
+        error: the exception with which the work ended. Where several things are wrong its notes name them.
     """
-
-    def __init__(self, message: str, problems: Sequence[str]) -> None:
-        super().__init__(message)
-        self.problems = tuple(problems)
-
-
-def problems(error: BaseException | None) -> tuple[str, ...]:
-    """What went wrong apart from what the kernel reported, by the exception with which the work ended."""
     if error is None or isinstance(error, HarnessError | CaseSkipped):
         return ()
     if isinstance(error, GuestStopped) and error.finding is not None:
         return ()
-    return error.problems if isinstance(error, WentWrong) else (_sentence(error),)
+    return tuple(getattr(error, "__notes__", ())) or (_sentence(error),)
 
 
 def _sentence(error: BaseException) -> str:

@@ -106,7 +106,10 @@ def _run(lab: Lab, stress: Stress, steps: _Steps, name: str, which: str, more_fo
         for file, log in played.daemons.items():
             write_atomically(folder / file, log)
         if played.problems:
-            raise judge.WentWrong("; ".join(played.problems), played.problems)
+            failure = AssertionError("; ".join(played.problems))
+            for problem in played.problems:
+                failure.add_note(problem)
+            raise failure
 
     unload = functools.partial(fail_nth.unload, modules=names)
     result = run_job(lab, job, folder, work, unload=unload, more_to_come=more_follow)

@@ -21,7 +21,6 @@ from harness.provoke.fault import CONDITIONS, NO_FAULT, Fault
 from harness.provoke.operations import Operation, chosen
 from harness.report.terminal import result_line
 from harness.runner.case import case_folder, run_job
-from harness.runner.judge import WentWrong
 from harness.runner.lab import Lab
 from harness.runner.runs import RunFolder, newest_record
 from harness.sweep.records import Iteration, Series, Sweep, SweepPlan, grouped, sweep_from_json, sweep_json
@@ -185,7 +184,7 @@ class Sweeper:
             self._keep(series)
             if iteration.went_wrong:
                 say(without_control_characters(_line(operation.name, iteration)))
-                return report.error or _failure(operation.name, iteration)
+                return _failure(operation.name, iteration, report.error)
         return None
 
     def _conditions(self, operation: Operation) -> tuple[str, ...]:
@@ -234,14 +233,22 @@ def _place(report: IterationReport, subject: _Subject) -> tuple[str, str]:
     return injection.capability, f"{point.source} {point.function}".strip()
 
 
-def _failure(operation: str, iteration: Iteration) -> WentWrong | None:
-    """What is wrong apart from the kernel's own reports; each problem names the operation and what failed."""
-    if not iteration.problems:
-        return None
+def _failure(operation: str, iteration: Iteration, error: Exception | None) -> Exception | None:
+    """What is wrong apart from the kernel's own reports; its notes name each problem, the operation and what failed.
+
+    Args:
+        operation: its name.
+        iteration: what it showed.
+        error: why the guest is of no more use; None where it is.
+    """
     where = f", at {iteration.place or 'an unknown place'}" if iteration.nth else ""
     fault = f"{iteration.fault}{where}"
-    problems = [f"{operation}, {fault}: {problem}" for problem in iteration.problems]
-    return WentWrong(f"{fault}: {'; '.join(iteration.problems)}", problems)
+    if error is None and iteration.problems:
+        error = AssertionError(f"{fault}: {'; '.join(iteration.problems)}")
+    if error is not None:
+        for problem in iteration.problems:
+            error.add_note(f"{operation}, {fault}: {problem}")
+    return error
 
 
 def _line(operation: str, iteration: Iteration) -> str:

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-2.0-only
-"""A smallest part that still shows it."""
+"""Delta debugging: a smallest part that still shows the same."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ def test_what_is_needed_is_found_and_no_more(needed: set[int]) -> None:
     assert set(least(range(20), lambda some: needed <= set(some))) == needed
 
 
-def test_one_of_many_takes_few_questions() -> None:
+def test_one_of_many_takes_few_tries() -> None:
     asked = []
 
     def shows(some: Sequence[int]) -> bool:

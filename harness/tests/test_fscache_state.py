@@ -134,6 +134,6 @@ def test_counters_of_linux_6_12() -> None:
         (parse_stats, "Cookies: n=1 v=many\n", "many"),
     ],
 )
-def test_another_layout_is_the_labs_trouble(parse: Callable[[str], object], text: str, strange: str) -> None:
+def test_another_layout_is_a_lab_error(parse: Callable[[str], object], text: str, strange: str) -> None:
     with pytest.raises(LabError, match=strange):
         parse(text)

@@ -106,6 +106,11 @@ class TestRecognised:
     ) -> None:
         assert self.BUGS.recognise(Job("case", KERNEL), findings, problems) == Recognised(names, new)
 
+    @pytest.mark.parametrize(("overdue", "new"), [(True, ()), (False, (OTHER_HANG.title, "a row is left"))])
+    def test_a_known_command_that_did_not_end_explains_hangs(self, overdue: bool, new: tuple[str, ...]) -> None:
+        recognised = self.BUGS.recognise(Job("case", KERNEL), (OTHER_HANG,), (LOST, "a row is left"), overdue)
+        assert recognised == Recognised(("lost",), new)
+
     def test_a_fix_that_is_applied_is_not_missing(self, fix: Fix) -> None:
         fix = replace(fix, kernels={KERNEL: FixOnKernel(Presence.MISSING)}, signature=Signature((CRASH.title,)))
         bugs = KnownBugs((fix,))
@@ -149,3 +154,12 @@ def test_what_stock_kernels_have_shown_is_known_there(on_record: KnownBugs, seen
     what = decoded(Finding, seen["finding"]) if "finding" in seen else seen["problem"]
     assert known(what, seen["kernel"], on_record.fixes, on_record.suspects) == seen["name"]
     assert known(what, "another", on_record.fixes, on_record.suspects) is None
+
+
+@pytest.mark.parametrize("kernel", ["debian-6.1", "debian-6.12"])
+def test_what_a_kernel_shows_without_a_fix_that_it_has_is_new(on_record: KnownBugs, kernel: str) -> None:
+    for fix in on_record.fixes:
+        if fix.on(kernel).presence is Presence.PRESENT:
+            for title in fix.signature.titles:
+                seen = finding(title, FindingKind.KASAN, *fix.signature.frames)
+                assert known(seen, kernel, on_record.fixes, on_record.suspects) is None, fix.name

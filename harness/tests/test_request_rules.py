@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-2.0-only
-"""What the kernel asked of a daemon, held against the rules."""
+"""The rules for what the kernel asks of a daemon."""
 
 from __future__ import annotations
 
@@ -54,7 +54,7 @@ OPEN, READ, CLOSE = open_(0, 1), read(1, 1), close(2, 1)
         [OPEN, reply(OPEN), READ, closed(1), {"event": "empty-read", "in_a_row": 1}, open_(3, 2)],
     ],
 )
-def test_what_is_allowed(log: list[dict[str, Any]]) -> None:
+def test_allowed_sequences(log: list[dict[str, Any]]) -> None:
     assert broken(log) == ()
 
 
@@ -70,7 +70,7 @@ def test_what_is_allowed(log: list[dict[str, Any]]) -> None:
         ([OPEN, *({"event": "empty-read", "in_a_row": count} for count in (1, 100))], {NOTHING}),
     ],
 )
-def test_what_is_not(log: list[dict[str, Any]], rules: set[str]) -> None:
+def test_forbidden_sequences(log: list[dict[str, Any]], rules: set[str]) -> None:
     assert set(broken(log)) == rules
     assert len(broken(log)) == len(rules)
 
@@ -88,17 +88,17 @@ def test_what_is_not(log: list[dict[str, Any]], rules: set[str]) -> None:
         (Guess(3, True, 2.0), ()),
     ],
 )
-def test_an_answer_fits_its_request(guess: Guess, rules: tuple[str, ...]) -> None:
+def test_a_copen_is_for_an_open_that_was_read(guess: Guess, rules: tuple[str, ...]) -> None:
     log = [OPEN, reply(OPEN), READ, CLOSE, {"event": "control"}]
     assert broken([{**record, "t": 2.0} for record in log], [guess]) == rules
 
 
-def test_what_somebody_else_may_have_read_breaks_no_rule() -> None:
+def test_what_another_process_may_have_read_breaks_no_rule() -> None:
     log = [{**record, "t": 2.0} for record in (OPEN, reply(OPEN), read(1, 2))]
     guesses = [Guess(2, True, 1.0), Guess(1, True, 1.0)]
     assert len(broken(log, guesses)) == 3
     assert broken(log, guesses, complete=False) == ("copen was accepted for request 1, a READ",)
 
 
-def test_a_line_that_was_not_finished_is_left_out() -> None:
+def test_an_unfinished_line_is_left_out() -> None:
     assert records(json.dumps(OPEN) + '\n{"event":"re') == [OPEN]

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-2.0-only
-"""Stress runs and their shrinking: what is asked of the guest, what is left, what it ends with."""
+"""Stress runs and their shrinking: the script for the guest, the files, the exit codes."""
 
 from __future__ import annotations
 
@@ -97,7 +97,7 @@ class TestCommand:
             assert parse((folder / STEPS).read_text(), "") == expected
             assert (folder / LOG).read_text() == "step 1.00 kill\nrefused delay: Invalid argument\n"
 
-    def test_what_is_left_in_the_end_is_a_failure(self, stressed: Any, qemu: FakeQemu) -> None:
+    def test_what_is_left_behind_is_a_failure(self, stressed: Any, qemu: FakeQemu) -> None:
         qemu.play(CLEAN, LEAVING)
         ended = stressed("--seed", "1", "--until-fail", "--time", "1h", "--json")
         assert (ended.status, outcomes(ended)) == (1, ["pass", "fail"]), ended.errors
@@ -154,7 +154,7 @@ class TestCommand:
             (("--without", "nothing"), "nothing"),
         ],
     )
-    def test_what_is_impossible_ends_with_2_before_anything_boots(
+    def test_impossible_requests_end_with_2_before_anything_boots(
         self, stressed: Any, qemu: FakeQemu, words: Sequence[str], says: str
     ) -> None:
         ended = stressed(*words)
@@ -211,7 +211,7 @@ class TestShrink:
         assert ended.status == 2
         assert "that run passed" in ended.errors
 
-    def test_steps_that_show_nothing_any_more_are_told_after_all_attempts(
+    def test_steps_that_no_longer_show_the_bug_are_reported_after_all_attempts(
         self, monkeypatch: pytest.MonkeyPatch
     ) -> None:
         run = mock.Mock(return_value=result())
@@ -243,7 +243,7 @@ class TestShrink:
         ),
     ],
 )
-def test_what_was_shown_has_one_name(seen: Result, title: str) -> None:
+def test_what_a_run_showed_has_one_title(seen: Result, title: str) -> None:
     assert stress.shown(seen) == title
 
 
@@ -255,7 +255,7 @@ class TestRecords:
         assert (two.next_seed, two.finished, two.more_follow) == (Seed(9), False, False)
         assert two.with_result(result(), 1.0).finished
 
-    def test_time_is_what_the_runs_took(self) -> None:
+    def test_time_is_that_of_the_runs(self) -> None:
         timed = Progress(StressPlan("debian-6.1", seed=7, runs=1, seconds=60))
         assert timed.with_result(result(), 59.0).finished is False
         assert timed.with_result(result(), 59.0).with_result(result(), 1.0).finished
@@ -275,7 +275,7 @@ class TestRecords:
         plan = StressPlan("debian-6.1", seed=7, runs=3, until_new=True)
         assert Progress(plan, (result(Outcome.FAIL, known=known, new=new),)).finished is finished
 
-    def test_what_the_lab_broke_is_done_again(self) -> None:
+    def test_a_run_in_which_the_lab_broke_is_done_again(self) -> None:
         broken = Progress(self.PLAN, (result(), result(Outcome.LAB_ERROR)))
         assert broken.without_lab_errors() == Progress(self.PLAN, (result(),))
 
@@ -294,7 +294,7 @@ class TestRecords:
             (stress_json(Progress(StressPlan("debian-6.1", 1, 1, generation=0))), "another version of the harness"),
         ],
     )
-    def test_what_cannot_be_resumed_is_told(self, tmp_path: Path, text: str, says: str) -> None:
+    def test_a_record_that_cannot_be_resumed_is_refused(self, tmp_path: Path, text: str, says: str) -> None:
         with pytest.raises(UserError, match="no stress runs to resume"):
             interrupted(tmp_path)
         (tmp_path / "runs/one").mkdir(parents=True)
@@ -315,7 +315,7 @@ def test_the_guests_script_is_a_shell_script() -> None:
     subprocess.run(["sh", "-n"], input=text, text=True, check=True)
 
 
-def test_what_daemons_saw_is_held_against_the_rules() -> None:
+def test_the_logs_of_daemons_are_checked_for_broken_rules() -> None:
     read = '{"t":2.5,"event":"read","msg_id":%d,"object_id":1}\n'
     open_ = '{"t":2.0,"event":"open","msg_id":0,"object_id":1}\n'
     replies = {

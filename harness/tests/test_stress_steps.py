@@ -22,7 +22,7 @@ def test_a_seed_gives_the_same_steps_each_time(seed: Seed, length: int) -> None:
 
 
 @given(SEEDS)
-def test_delays_are_at_different_functions_of_those_that_there_are(seed: Seed) -> None:
+def test_delays_are_at_different_known_functions(seed: Seed) -> None:
     at_once: list[list[str]] = [[]]
     for step in steps_from(seed, FUNCTIONS, 25):
         if step.words[0] == "no-delays":
@@ -42,7 +42,7 @@ def test_steps_survive_as_text(seed: Seed) -> None:
     assert parse(as_text(steps), "stress.steps") == steps
 
 
-def test_functions_that_on_demand_images_go_through_are_delayed_more_often() -> None:
+def test_functions_on_the_path_of_on_demand_images_are_delayed_more_often() -> None:
     functions = [f"cachefiles_{number}" for number in range(50)] + [f"z_erofs_{number}" for number in range(50)]
     delayed = [
         step.words[1]
@@ -55,7 +55,7 @@ def test_functions_that_on_demand_images_go_through_are_delayed_more_often() -> 
     )
 
 
-def test_what_waits_for_a_daemon_is_disturbed_in_many_ways() -> None:
+def test_a_task_that_waits_for_a_daemon_is_disturbed_in_many_ways() -> None:
     kinds = set()
     for number in range(100):
         words = [step.words for step in steps_from(Seed(number), (), 60) if step.words[0] != "pause"]
@@ -65,17 +65,17 @@ def test_what_waits_for_a_daemon_is_disturbed_in_many_ways() -> None:
     assert {"io-error", "kill", "kill-readers", "tell", "guess", "umount"} <= kinds
 
 
-def test_all_kinds_of_steps_come() -> None:
+def test_all_kinds_of_steps_occur() -> None:
     first = {step.words[0] for number in range(40) for step in steps_from(Seed(number), FUNCTIONS, 60)}
     assert first == {"delay", "pause", *_WORDS}
 
 
-def test_comments_and_empty_lines_are_no_steps() -> None:
+def test_comments_and_empty_lines_are_ignored() -> None:
     assert parse("# of seed 1-5\n\n  umount m0\n", "x") == (Step(("umount", "m0")),)
 
 
 @pytest.mark.parametrize("line", ["fly", "mount a", "umount m0 m1", "read $(reboot)", "pause 1;reboot", "read m0'"])
-def test_a_line_that_is_no_step_is_named(line: str) -> None:
+def test_a_line_that_is_not_a_step_is_refused(line: str) -> None:
     with pytest.raises(UserError, match=r"steps:2: .* is not a step"):
         parse(f"kill\n{line}\n", "stress.steps")
 
@@ -88,6 +88,6 @@ def test_a_seed_is_read_as_it_is_written(seed: Seed) -> None:
 @pytest.mark.parametrize(
     ("text", "says"), [(f"{GENERATION + 1}-5", "another version"), ("-1", "not a seed"), ("x", "not a seed")]
 )
-def test_a_seed_that_says_nothing_here_is_refused(text: str, says: str) -> None:
+def test_a_seed_of_another_generation_or_form_is_refused(text: str, says: str) -> None:
     with pytest.raises(UserError, match=says):
         Seed.parse(text)

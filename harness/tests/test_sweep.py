@@ -48,12 +48,12 @@ def hit(nth: int, place: str = PLACE, **more: Any) -> Iteration:
 
 
 def missed(nth: int, **more: Any) -> Iteration:
-    """An iteration in which nothing was left to fail."""
+    """An iteration that injected nothing."""
     return Iteration(nth, **{"step": OPERATION, "guest": 1, **more})
 
 
 class TestSeries:
-    def test_it_is_exhausted_only_when_nothing_failed_twice_in_a_row(self) -> None:
+    def test_it_is_exhausted_when_two_iterations_in_a_row_injected_nothing(self) -> None:
         control = missed(0)
         assert not Series(OPERATION, (control, missed(1))).exhausted
         assert not Series(OPERATION, (control, missed(1), hit(2), missed(3))).exhausted
@@ -81,7 +81,7 @@ class TestSeries:
         with_leaks = series.with_result(result(Outcome.LEAK, leak), 1.0)
         assert [one.findings for one in with_leaks.iterations] == [(), (leak.title,), ()]
 
-    def test_process_numbers_of_another_guest_are_others(self) -> None:
+    def test_pids_of_another_guest_do_not_count(self) -> None:
         leak = finding("memory leak in cachefiles_add_cache", FindingKind.MEMORY_LEAK, task="fail-nth/11")
         series = Series(OPERATION, (hit(1, pids=(11, 20)), hit(2, guest=2, pids=(11, 21))))
         with_leaks = series.with_result(result(Outcome.LEAK, leak), 1.0)
@@ -89,7 +89,7 @@ class TestSeries:
 
 
 class TestGroups:
-    def test_iterations_alike_stand_together(self) -> None:
+    def test_equal_iterations_are_grouped(self) -> None:
         elsewhere = hit(3, "getname_flags")
         wrong = hit(4, problems=("it does not work any more",))
         first, second, third = grouped([missed(0), hit(1), hit(2), elsewhere, wrong, hit(5)])
@@ -122,7 +122,7 @@ class TestRecord:
         with pytest.raises(ValueError, match=r"no record of a sweep|operation"):
             sweep_from_json(text)
 
-    def test_series_keep_the_order_of_the_question(self) -> None:
+    def test_series_keep_the_order_of_the_plan(self) -> None:
         known = Sweep(SweepPlan(("mount", "cull"), "k")).with_series(Series("cull")).with_series(Series("mount"))
         assert [one.operation for one in known.series] == ["mount", "cull"]
 
@@ -133,7 +133,7 @@ class TestOperations:
         assert [one.name for one in OPERATIONS if one.steps.split().count("inject") != 1] == []
 
     @pytest.mark.parametrize("operation", OPERATIONS, ids=lambda one: one.name)
-    def test_the_script_is_one_that_a_shell_can_read(self, operation: Any) -> None:
+    def test_the_script_is_valid_shell(self, operation: Any) -> None:
         script = fail_nth.script(operation, ("fscache", "cachefiles"))
         checked = subprocess.run(["sh", "-n"], input=script, text=True, capture_output=True, check=False)
         assert (checked.returncode, checked.stderr) == (0, "")
@@ -147,7 +147,7 @@ class TestOperations:
         )
         assert ended.stdout == "release all\n"
 
-    def test_they_are_chosen_by_name_each_once_and_all_by_none(self) -> None:
+    def test_operations_are_chosen_by_name_and_all_without_a_name(self) -> None:
         assert [one.name for one in chosen(("cull", "mount", "cull"))] == ["cull", "mount"]
         assert chosen(()) == OPERATIONS
 
@@ -233,7 +233,7 @@ class TestCommand:
         assert "sweep" in ended.output
         assert "pass" in ended.output
 
-    def test_the_command_that_repeats_a_sweep_is_one(self, swept: Any) -> None:
+    def test_the_repeat_command_is_a_sweep(self, swept: Any) -> None:
         (one,) = only(swept(OPERATION, "--kernel", KERNEL, "--without", FIX, "--json"))["results"]
         assert one["repeat_command"] == f"harness sweep {OPERATION} --kernel {KERNEL} --without {FIX}"
         assert one["variant"] == f"without {FIX}"
@@ -316,7 +316,7 @@ class TestCommand:
             ),
         ],
     )
-    def test_what_no_report_tells_of_fails_too(self, swept: Any, qemu: FakeQemu, reply: Reply, said: str) -> None:
+    def test_problems_without_a_report_fail_too(self, swept: Any, qemu: FakeQemu, reply: Reply, said: str) -> None:
         qemu.play(Boot(replies=(*quiet(0), reply)), CLEAN)
         ended = swept(OPERATION, "--kernel", KERNEL, "--json")
         assert ended.status == 1
@@ -335,7 +335,7 @@ class TestCommand:
         with_leaks = {it["nth"]: it["findings"] for it in one["iterations"] if it["findings"]}
         assert with_leaks == {2: ["memory leak in cachefiles_add_cache"]}
 
-    def test_where_a_worker_is_hit_the_worker_tells_whether_it_was(
+    def test_for_workers_the_injected_worker_counts(
         self, swept: Any, qemu: FakeQemu, monkeypatch: pytest.MonkeyPatch
     ) -> None:
         monkeypatch.setattr(Guest, "load_lab_module", lambda *_: None)
@@ -356,7 +356,7 @@ class TestCommand:
         assert one["points"] == 2
         assert [it["place"] for it in one["iterations"]] == ["", "by_worker", "", "", ""]
 
-    def test_conditions_that_the_kernel_can_make_come_at_the_end(
+    def test_conditions_that_the_kernel_has_come_at_the_end(
         self, swept: Any, qemu: FakeQemu, monkeypatch: pytest.MonkeyPatch
     ) -> None:
         for name in ("ENOSPC", "EIO"):
@@ -382,7 +382,7 @@ class TestCommand:
             ("unload_modules", "rmmod: ERROR: Module cachefiles is in use", "the modules cannot be unloaded: rmmod"),
         ],
     )
-    def test_what_cannot_be_taken_down_fails(
+    def test_a_sweep_that_cannot_unmount_or_unload_fails(
         self, swept: Any, qemu: FakeQemu, command: str, errors: str, says: str
     ) -> None:
         qemu.play(Boot(replies=(*CLEAN.replies, Reply(f"^sh -s {command}$", errors=errors, status=1))))
@@ -390,9 +390,7 @@ class TestCommand:
         assert (one["outcome"], one["stage"]) == ("fail", "unload")
         assert one["message"].startswith(says)
 
-    def test_an_operation_that_does_not_work_at_all_is_not_tried_again_and_again(
-        self, swept: Any, qemu: FakeQemu
-    ) -> None:
+    def test_an_operation_that_never_works_is_tried_once(self, swept: Any, qemu: FakeQemu) -> None:
         qemu.play(Boot(replies=(attempt(0, injected=False, errno=22, again=22),)))
         ended = swept(OPERATION, "--kernel", KERNEL, "--json")
         assert ended.status == 1
@@ -407,7 +405,7 @@ class TestCommand:
             Boot(replies=(Reply("modprobe", then=Then.PANIC),)),
         ],
     )
-    def test_a_kernel_on_which_nothing_can_be_begun_is_given_up(self, swept: Any, qemu: FakeQemu, boot: Boot) -> None:
+    def test_a_kernel_on_which_no_iteration_starts_is_given_up(self, swept: Any, qemu: FakeQemu, boot: Boot) -> None:
         qemu.play(boot)
         ended = swept(OPERATION, "--kernel", KERNEL, "--json")
         assert ended.status == 1

@@ -25,12 +25,12 @@ FILE = "Ierofs,image/@ae/Dimage"
 
 
 def used_kibibytes(guest: Guest, folder: str) -> int:
-    """What is used of the filesystem of a folder."""
+    """Used space of the filesystem of a folder, in KiB."""
     return int(guest.run(f"df -k {folder} | tail -n 1 | awk '{{print $3}}'"))
 
 
 def ranges_read(daemon: OndemandDaemon) -> list[tuple[int, int]]:
-    """Beginning and end of what the kernel asked the daemon for."""
+    """Beginning and end of each range that the kernel asked the daemon for."""
     reads = (record for record in daemon.records() if record["event"] == "read")
     return [(record["off"], record["off"] + record["len"]) for record in reads]
 
@@ -43,7 +43,7 @@ def test_a_new_file_gets_its_name_when_it_is_let_go(guest: Guest) -> None:
     guest.run(MOUNT)
     empty = used_kibibytes(guest, directory)
     content = guest.run("md5sum </m/data")
-    # The data are on the disk, in a file that no folder names: it vanishes if the machine crashes now.
+    # The data are on the disk, in an unnamed temporary file: it is gone if the machine crashes now.
     assert used_kibibytes(guest, directory) >= empty + 4096
     assert object_files(guest, directory) == []
 
@@ -51,7 +51,7 @@ def test_a_new_file_gets_its_name_when_it_is_let_go(guest: Guest) -> None:
     wait_until_no_cookies(guest)
     assert object_files(guest, directory) == [FILE]
 
-    # It is there, so that it is used as it is: with its name, and without the daemon.
+    # The file exists, so it is used as it is: under its name, and without the daemon.
     inode = guest.run(f"stat -c %i {directory}/cache/{FILE}")
     fetched = ranges_read(daemon)
     guest.run(MOUNT)
@@ -83,15 +83,15 @@ def test_a_file_in_use_is_kept_when_the_daemon_dies(guest: Guest) -> None:
     size = int(guest.run(f"stat -c %s {image}"))
     assert read_attribute(guest, f"{directory}/cache/{FILE}") == ObjectAttribute(size).to_bytes()
 
-    # What is in memory can still be read; for the rest there is nobody to ask, now or later
-    # (EIO; Linux 6.12 lets cachefiles' own ENOBUFS through).
+    # What is in memory can still be read; nothing else can, now or later (EIO; in Linux 6.12 also ENOBUFS, from
+    # cachefiles).
     end = "dd if=/m/data of=/dev/null bs=1M skip=3 count=1"
     assert guest.run("head -c 65536 /m/data | md5sum") == beginning
     assert re.search("Input/output error|No buffer space available", guest.try_run(end).errors)
     second = OndemandDaemon(guest, directory, {"image": image})
     assert re.search("Input/output error|No buffer space available", guest.try_run(end).errors)
 
-    # The next mount goes on where the last one was interrupted.
+    # The next mount continues where the last one was interrupted.
     guest.run(f"umount /m && {MOUNT} && mkdir /original && mount -o loop {image} /original")
     guest.run("cmp /m/data /original/data && umount /m /original")
     ranges = sorted(ranges_read(first) + ranges_read(second))
@@ -110,7 +110,7 @@ def test_a_file_or_volume_that_is_not_as_expected_is_replaced(guest: Guest) -> N
     wait_until_no_cookies(guest)
 
     def fetches_again(attribute: bytes, of: str = path) -> bool:
-        """Whether the daemon is asked for the data, and the file is another one, after a change of an attribute."""
+        """Whether a change of an attribute makes the kernel ask for the data again, and use a new file."""
         write_attribute(guest, of, attribute)
         inode, fetched = guest.run(f"stat -c %i {path}"), len(ranges_read(daemon))
         assert guest.run(f"{MOUNT} && md5sum </m/data && umount /m") == content
@@ -129,19 +129,19 @@ def test_a_file_or_volume_that_is_not_as_expected_is_replaced(guest: Guest) -> N
         assert (reason, fetches_again(attribute)) == (reason, True)
         assert read_attribute(guest, path) == good.to_bytes()
     assert guest.run("dmesg").count("Dirty object in cache") == 1
-    # What the kernel itself does not use yet.
+    # Fields that the kernel does not use yet.
     assert not fetches_again(replace(good, content=3, zero_point=1).to_bytes())
     assert guest.run(f"ls {directory}/graveyard") == ""
 
-    # A folder cannot be replaced where it is: it goes to the graveyard, with all that is in it.
+    # A folder is not replaced in place: it is moved to the graveyard, with all that is in it.
     assert fetches_again(b"\0\0\0\1", of=volume)
     assert read_attribute(guest, volume) == bytes(4)
     (grave,) = guest.run(f"ls {directory}/graveyard").split()
     guest.run(f"cmp {path} {directory}/graveyard/{grave}/@ae/Dimage")
-    guest.run(f"rm {path} && mkdir -p {path}/innocent && {MOUNT} && umount /m")
+    guest.run(f"rm {path} && mkdir -p {path}/other && {MOUNT} && umount /m")
     wait_until_no_cookies(guest)
     assert object_files(guest, directory) == [FILE]
-    guest.run(f"ls -d {directory}/graveyard/*/innocent")
+    guest.run(f"ls -d {directory}/graveyard/*/other")
     daemon.stop()
 
 
@@ -154,9 +154,9 @@ def test_a_file_that_nothing_is_known_of_is_neither_used_nor_replaced(guest: Gue
     guest.run(f"setfattr -x user.CacheFiles.cache {path}")
     inode = guest.run(f"stat -c %i {path}")
 
-    # The mount fails; with which error depends on what comes first. A lookup that fails this way looks for a moment
-    # as if it were making a new file. A reader that comes then waits for that file in vain; one that comes later is
-    # told that there is no cache for it.
+    # The mount fails; the error depends on what comes first. A lookup that fails in this way looks for a moment as if
+    # it were making a new file. A reader that comes then waits for that file, and fails; one that comes later is told
+    # that there is no cache.
     for waiting, passing, error in (
         ("fscache_caching_failed", "fscache_wait_for_operation", "Input/output error"),
         ("__fscache_begin_read_operation", "cachefiles_withdraw_cookie", "No buffer space available"),

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-2.0-only
-"""The daemon that distributions ship for classic caches makes room when the disk fills."""
+"""cachefilesd, the daemon of distributions for classic caches, culls files when the disk fills."""
 
 import os
 
@@ -26,8 +26,8 @@ brun 40%
 bcull 25%
 bstop 5%
 """
-# It asks for a signal when something is put into the graveyard (F_NOTIFY), and gives up where the kernel has no
-# CONFIG_DNOTIFY, as these have not. Files are culled without the graveyard, so it is told that all is well.
+# cachefilesd asks for a signal when something is moved to the graveyard (F_NOTIFY), and exits where the kernel has no
+# CONFIG_DNOTIFY, as here. Files are culled without the graveyard, so strace tells it that the call succeeded.
 TOLERANT = (
     "strace",
     "-f",
@@ -42,13 +42,13 @@ TOLERANT = (
 
 
 def sums(guest: Guest, paths: list[str]) -> dict[str, str]:
-    """The sum of each file: what it holds, whatever its name."""
+    """The checksum of each file."""
     lines = guest.run(f"md5sum {' '.join(paths)}").splitlines()
     return {path: line.split()[0] for path, line in zip(paths, lines, strict=True)}
 
 
 def touch(guest: Guest, paths: list[str]) -> None:
-    """Make it look as if each file was used a day after the one before it, long ago."""
+    """Set the access times: each file was last used a day after the one before it, long ago."""
     guest.run("".join(f"touch -a -d @{(day + 1) * 86400} {path};" for day, path in enumerate(paths)))
 
 
@@ -67,12 +67,12 @@ def test_the_oldest_files_that_nobody_uses_are_culled(guest: Guest) -> None:
     filler.stop()
     stored = sums(guest, [f"{disk.folder}/cache/{name}" for name in object_files(guest, disk.folder)])
     assert len(stored) == FILES
-    # The one that will be in use is the oldest.
+    # The file that will be in use is the oldest.
     objects = sorted(stored, key=lambda path: stored[path] != wanted)
     touch(guest, objects)
 
-    # cachefilesd 0.10.10 takes heap addresses with 6 in bits 28 to 31 for poison, and aborts when it has looked
-    # through the cache: one start in sixteen, where addresses are random.
+    # cachefilesd 0.10.10 takes heap addresses with 6 in bits 28 to 31 for poison, and aborts after its scan of the
+    # cache: with random addresses in one start of sixteen.
     guest.run("echo 0 >/proc/sys/kernel/randomize_va_space")
     guest.write("/run/cachefilesd.conf", CONFIGURATION.encode())
     daemon = Process(guest, *TOLERANT, "cachefilesd", "-n", "-s", "-f", "/run/cachefilesd.conf")

@@ -34,12 +34,12 @@ DROP_CACHES = "sync; echo 3 >/proc/sys/vm/drop_caches"
 
 
 def classic_cache(guest: Guest, directory: str) -> OndemandDaemon:
-    """A daemon that has bound a classic cache, and leaves it alone."""
+    """A daemon that binds a classic cache and does nothing else."""
     return OndemandDaemon(guest, directory, {}, options=["--mode", "classic"])
 
 
 def served_file(guest: Guest, letter: str, size: int = SIZE) -> Path:
-    """The file that the server has, filled with one letter. The second time only that changes, not its version."""
+    """The file of the server, filled with one letter. The second time its content changes, but not its version."""
     file = guest.shared_folder / "file"
     before = file.stat() if file.exists() else None
     file.write_bytes(letter.encode() * size)
@@ -49,7 +49,7 @@ def served_file(guest: Guest, letter: str, size: int = SIZE) -> Path:
 
 
 def letters(guest: Guest) -> str:
-    """The letters that the file is filled with, when it is read from its beginning to its end."""
+    """The letters that the file is filled with, in their order."""
     return guest.run("tr -s a-z </m/file")
 
 
@@ -78,7 +78,7 @@ def test_what_was_read_once_is_read_from_the_cache(guest: Guest) -> None:
     assert read_attribute(guest, path) == ObjectAttribute(SIZE, auxiliary=qid(file)[1]).to_bytes()
     assert guest.run(f"head -c {SIZE} {path} | tr -s a-z") == "a"
 
-    # The server has something else now, but the same version: nobody asks it for the data.
+    # The server has other data now, of the same version: nobody asks it for them.
     served_file(guest, "b")
     mount_shared_folder(guest)
     assert letters(guest) == "a"
@@ -87,7 +87,7 @@ def test_what_was_read_once_is_read_from_the_cache(guest: Guest) -> None:
     assert (used["rd"] > 0, used["wr"]) == (True, stored["wr"])
     assert object_files(guest, directory) == [name]
 
-    # With another version what is in the cache is worth nothing, and another file takes its place.
+    # With another version the file in the cache is outdated, and replaced by another one.
     inode = guest.run(f"stat -c %i {path}")
     os.utime(file, (file.stat().st_atime, file.stat().st_mtime + 10))
     mount_shared_folder(guest)
@@ -136,7 +136,7 @@ def test_a_cache_goes_and_comes_while_a_file_is_open(guest: Guest) -> None:
     assert letters(guest) == "a"
     (name,) = object_files(guest, directory)
 
-    # Nobody sees it go: what is asked for then comes from the server.
+    # Readers do not notice: the data come from the server now.
     daemon.stop()
     assert 'Withdrawing cache "CacheFiles" (1 objs)' in guest.run("dmesg")
     left = fscache_state(guest)
@@ -166,7 +166,7 @@ def test_a_file_that_nobody_opens_is_let_go_after_ten_seconds(guest: Guest) -> N
     served_file(guest, "a")
     daemon = classic_cache(guest, directory)
     mount_shared_folder(guest)
-    # Since Linux 6.12 it is the writing back of "dirty" pages that stores them, and keeps the file in use.
+    # In Linux 6.12 the write-back of "dirty" pages stores them, and keeps the file in use.
     assert letters(guest) == "a"
     guest.run("sync")
     assert [(cookie.state, cookie.active) for cookie in fscache_state(guest).cookies] == [(CookieState.ACTIVE, 0)]
@@ -178,7 +178,7 @@ def test_a_file_that_nobody_opens_is_let_go_after_ten_seconds(guest: Guest) -> N
     assert fscache_state(guest).caches[0].objects == 0
     assert len(object_files(guest, directory)) == 1
 
-    # It is mounted still. The next one who opens it finds it in the cache.
+    # The filesystem is still mounted. The next open finds the file in the cache.
     served_file(guest, "b")
     guest.run(DROP_CACHES)
     assert letters(guest) == "a"
@@ -193,7 +193,7 @@ def test_a_file_that_is_cut_is_cut_in_the_cache(guest: Guest) -> None:
     directory = mount_scratch(guest)
     file = served_file(guest, "a")
     daemon = classic_cache(guest, directory)
-    # Linux 6.1 forgets to tell the cache with the version "9p2000.L".
+    # With the version "9p2000.L" Linux 6.1 does not tell the cache.
     mount_shared_folder(guest, version="9p2000.u")
     assert letters(guest) == "a"
     unmount(guest)
@@ -211,7 +211,7 @@ def test_a_file_that_is_cut_is_cut_in_the_cache(guest: Guest) -> None:
     # Whole blocks, zeros after the end.
     assert guest.run(f"stat -c %s {path}; tail -c 4095 {path} | tr -d '\\0' | wc -c") == "16384\n0\n"
 
-    # Growing needs no room in the cache.
+    # Growing takes no space in the cache.
     guest.run("truncate-path /m/file 50000")
     assert fscache_state(guest).stats["Updates"]["rsz"] == 2
     assert guest.run(f"stat -c %s {path}") == "16384\n"

@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: GPL-2.0-only
 """A classic cache under NFS, whose server is in the same guest.
 
-NFS tells outdated data by the times of modification and change and by the size, and counts what it has transferred.
+NFS recognises outdated data by mtime, ctime and size, and counts what it has transferred.
 """
 
 import re
@@ -16,7 +16,7 @@ from harness.vm.guest import Guest
 
 pytestmark = pytest.mark.image("nfs")
 
-#: 18 pages; Linux 6.12 does not store a rest (test_classic_9p.py).
+#: 18 pages; Linux 6.12 does not store the rest behind the last whole page (test_classic_9p.py).
 SIZE = 73728
 NEW_DATA = f"head -c {SIZE} /dev/urandom >/export/file"
 SAME_DATA = "cmp /m/file /export/file"
@@ -60,14 +60,14 @@ def test_nfs_reads_from_the_cache_until_the_file_changes(guest: Guest) -> None:
     guest.run(f"head -c {SIZE} {path} | cmp - /export/file")
     stored = fscache_state(guest).stats["IO"]
 
-    # The second time nothing is transferred, and nothing is stored.
+    # The second time nothing is transferred or stored.
     mount_nfs(guest, "/export")
     guest.run(SAME_DATA)
     assert transferred(guest) == 0
     used = fscache_state(guest).stats
     assert (used["IO"]["rd"] > stored["rd"], used["IO"]["wr"]) == (True, stored["wr"])
 
-    # Who opens a file asks the server for its attributes. A change makes the cache drop what it has.
+    # An open asks the server for the attributes of the file. A change makes the cache drop its data.
     guest.run(f"{NEW_DATA} && {SAME_DATA}")
     assert transferred(guest) == SIZE
     changed = fscache_state(guest)

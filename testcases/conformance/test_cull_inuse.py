@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-2.0-only
-"""The commands "cull" and "inuse", by which a daemon makes room, and the mark on what the kernel has in use."""
+"""The commands "cull" and "inuse", with which a daemon makes space, and the mark on what the kernel has in use."""
 
 import shlex
 
@@ -17,14 +17,14 @@ from harness.vm.guest import Guest
 
 
 def errors(daemon: OndemandDaemon, path: str) -> tuple[str, str]:
-    """What "inuse" and "cull" say of a path below the folder ``cache``; empty where they succeed."""
+    """The errors of "inuse" and "cull" for a path below the folder ``cache``; empty where they succeed."""
     inuse = daemon.tell("inuse", f"cache/{path}")
     cull = daemon.tell("cull", f"cache/{path}")
     return inuse.get("error", ""), cull.get("error", "")
 
 
 def fill_cache(guest: Guest, directory: str) -> tuple[OndemandDaemon, str]:
-    """A cache with two images in it, of which one is mounted, and the sum of that one's data."""
+    """A cache with two images, of which one is mounted, and the checksum of that one's data."""
     image = erofs_image(guest, "image")
     daemon = OndemandDaemon(guest, directory, {"used": image, "unused": image})
     for name in ("used", "unused"):
@@ -42,22 +42,22 @@ def test_what_is_in_use_stays(guest: Guest) -> None:
     volume, bucket, _ = used.split("/")
     for path in (used, f"{volume}/{bucket}", volume):
         assert (path, errors(daemon, path)) == (path, busy)
-    # All 256 folders of a volume are in use while the volume is, whether there is anything in them or not.
+    # All 256 folders of a volume are in use while the volume is, empty ones included.
     assert errors(daemon, f"{volume}/@00") == busy
     assert daemon.tell("cull", "graveyard")["error"] == "EBUSY"
     assert fscache_state(guest).stats["NoSpace"]["cull"] == 0
 
-    # Others cannot remove these folders either.
+    # Other processes cannot remove these folders either.
     for path in (f"cache/{volume}/@00", f"cache/{volume}", "cache", "graveyard"):
         said = guest.try_run(f"rmdir {directory}/{path}").errors
         assert (path, "Device or resource busy" in said) == (path, True)
-    # Against anything else the mark does not protect: neither folders nor files.
+    # The mark protects folders and files against nothing else.
     for path in (f"{volume}/@00", used):
         guest.run(f"cd {directory}/cache && mv {path} elsewhere && mv elsewhere {path}")
     assert object_files(guest, directory) == [unused, used]
     assert guest.run("echo 3 >/proc/sys/vm/drop_caches; md5sum </m/data") == content
 
-    # The marks go with the use.
+    # The marks go when the use ends.
     guest.run("umount /m")
     wait_until_no_cookies(guest)
     assert daemon.tell("inuse", f"cache/{used}")["ok"]
@@ -85,7 +85,7 @@ def test_what_is_not_in_use_is_culled(guest: Guest) -> None:
     assert len(guest.run(f"ls {directory}/graveyard/{grave}").split()) == 256
     assert guest.run(f"ls {directory}/cache").split() == ["Ierofs,used"]
     assert fscache_state(guest).stats["NoSpace"]["cull"] == 2
-    # What lies in the graveyard is not in use.
+    # What is in the graveyard is not in use.
     guest.run(f"rm -r {directory}/graveyard/{grave}")
 
     # What was culled is made again when it is needed.
@@ -95,8 +95,8 @@ def test_what_is_not_in_use_is_culled(guest: Guest) -> None:
     daemon.stop()
     wait_until_no_cache(guest)
 
-    # Both commands look into the folder that their process is in. Where somebody has removed that
-    # folder, what they name is stale. They never look above it.
+    # Both commands look into the current directory of the process. Where that was removed, what they name is
+    # stale. They never look above it.
     script = f"""
         exec 3<>/dev/cachefiles
         echo dir {directory} >&3; echo bind >&3

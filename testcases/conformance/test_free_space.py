@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-2.0-only
-"""A cache leaves room on its disk for others: it wants to be culled, and then stops growing, as the disk fills.
+"""A cache leaves space on its disk for others: as the disk fills it wants to be culled, and then stops growing.
 
 Six limits, percentages of what is available: above "run" all is well, below "cull" the daemon is asked to
 cull, below "stop" nothing more is stored. They begin with b for blocks and with f for files.
@@ -29,13 +29,13 @@ def limit_options(limits: dict[str, int]) -> list[str]:
 
 
 def status_line(daemon: OndemandDaemon) -> dict[str, int]:
-    """What a read of the device of a classic cache gives."""
+    """What a read of the device of a classic cache returns."""
     words = (word.split("=") for word in daemon.tell("read-state")["state"].split(" "))
     return {name: int(value, 16) for name, value in words}
 
 
 def limits_on(room: Room, blocks: dict[str, int], files: dict[str, int]) -> dict[str, int]:
-    """Limits as a status line should give them: whole hundredths of the disk."""
+    """Limits as a status line should have them: whole percents of the disk."""
     return {
         **{f"b{name}": room.blocks // 100 * percent for name, percent in blocks.items()},
         **{f"f{name}": room.files // 100 * percent for name, percent in files.items()},
@@ -49,7 +49,7 @@ def test_the_limits_of_a_cache(guest: Guest) -> None:
     daemon = OndemandDaemon(guest, disk.folder, {}, options=["--mode", "classic"])
     defaults = {"run": 7, "cull": 5, "stop": 1}
     assert status_line(daemon) == limits_on(room, defaults, defaults) | nothing_else
-    # Later changes are taken, and count for the next bind only, which there cannot be.
+    # Later changes are accepted, and count for the next bind only, which cannot come.
     assert daemon.tell("command", "brun 50%")["ok"]
     assert status_line(daemon) == limits_on(room, defaults, defaults) | nothing_else
     daemon.stop()
@@ -58,7 +58,7 @@ def test_the_limits_of_a_cache(guest: Guest) -> None:
     refused = ["100%", "5%", "4%", "", "10", "10%x", "x%"]
     commands = {f"{letter}run {percent}": "EINVAL" for letter in "bf" for percent in refused}
     commands |= {f"{letter}{limit}": "EINVAL" for letter in "bf" for limit in ("cull 1%", "cull 7%", "stop 5%")}
-    # "stop" may be 0. What was refused has changed nothing: else these would be, too.
+    # "stop" may be 0. What was refused has changed nothing, or these would be refused, too.
     commands |= {"brun 99%": "", "bcull 98%": "", "bstop 97%": "", "frun 8%": "", "fcull 6%": "", "fstop 0%": ""}
     answers = {command: daemon.tell("command", command).get("error", "") for command in commands}
     assert answers == commands
@@ -76,8 +76,8 @@ def test_culling_is_wanted_while_the_disk_is_full(guest: Guest) -> None:
     pid = daemon.tell("status")["pid"]
     assert (status_line(daemon)["cull"], daemon.tell("poll")["names"]) == (0, [])
 
-    # The cache looks at the disk when it stores something, and wakes the daemon that waits for news. erofs
-    # gets no data from a classic cache and does not mount, but its file has been made by then.
+    # The cache looks at the disk when it stores something, and wakes the daemon that polls. erofs gets no data
+    # from a classic cache and does not mount, but its file has been made by then.
     disk.leave_blocks(20)
     guest.run("mkdir /m")
     assert daemon.tell("poll")["names"] == []
@@ -91,11 +91,11 @@ def test_culling_is_wanted_while_the_disk_is_full(guest: Guest) -> None:
     line = status_line(daemon)
     # One empty file is not in use any more.
     assert (line["cull"], line["freleased"], line["breleased"]) == (1, 1, 0)
-    # That was the news. Culling is wanted still.
+    # The daemon was woken once. Culling is still wanted.
     assert daemon.tell("poll")["names"] == ["POLLOUT"]
     assert status_line(daemon)["freleased"] == 0
 
-    # Between the limits it stays as it is; a read of the line looks at the disk, too.
+    # Between the limits the state stays; a read of the device looks at the disk, too.
     disk.leave_blocks(40)
     assert status_line(daemon)["cull"] == 1
     disk.empty()
@@ -103,7 +103,7 @@ def test_culling_is_wanted_while_the_disk_is_full(guest: Guest) -> None:
     disk.leave_blocks(40)
     assert status_line(daemon)["cull"] == 0
 
-    # Either blocks or files are enough to begin, both are needed to end.
+    # Blocks or files begin the culling, both must recover to end it.
     disk.leave_files(20)
     assert (status_line(daemon)["cull"], daemon.tell("poll")["names"]) == (1, ["POLLOUT"])
     disk.leave_files(40)
@@ -133,13 +133,13 @@ def test_nothing_is_stored_on_a_disk_that_is_too_full(guest: Guest) -> None:
 
     assert guest.try_run(shlex.join(mount_command("other", "/other"))).status != 0
     assert guest.run(f"ls {disk.folder}/cache").split() == ["Ierofs,image"]
-    # The volume's folder is made by a work item. The cookie's lookup waits for that one, or tries anew where it
-    # was over already (fs/fscache/cookie.c, fscache_perform_lookup()).
+    # The volume's folder is made by a work item. The cookie's lookup waits for it, or tries again where it is over
+    # (fs/fscache/cookie.c, fscache_perform_lookup()).
     refused = guest.run("dmesg").count("mkdir Ierofs,other failed with error -105")
     assert refused in (1, 2)
     assert fscache_state(guest).stats["NoSpace"] == {"nwr": len(unwritten), "ncr": refused, "cull": 0}
 
-    # Nothing is broken: with room again, both images can be read to their ends.
+    # Nothing is broken: when there is space again, both images can be read to the end.
     disk.empty()
     guest.run(f"{shlex.join(mount_command('other', '/other'))}; mkdir /original; mount -o loop {image} /original")
     guest.run("cmp /m/data /original/data && cmp /other/data /original/data")

@@ -33,11 +33,11 @@ def test_the_folders_and_the_file_of_one_image(guest: Guest) -> None:
     volume = f"{cache}/cache/Ierofs,image"
     assert guest.run(f"ls -A {volume}").split() == [f"@{number:02x}" for number in range(256)]
     assert set(guest.run(f"stat -c %A {volume} {volume}/@*").split()) == {PRIVATE}
-    # erofs has nothing that tells outdated volumes or files: no more than the fixed fields.
+    # erofs has no coherency data: there are only the fixed fields.
     assert read_attribute(guest, volume) == bytes(4)
 
-    # The number of the folder is a hash of the keys of volume and cookie. A kernel that counts it
-    # differently does not find what others have stored.
+    # The number of the folder is a hash of the keys of volume and cookie. A kernel that computes it differently does
+    # not find what others have stored.
     assert object_files(guest, cache) == ["Ierofs,image/@ae/Dimage"]
     file = f"{volume}/@ae/Dimage"
     expected = ObjectAttribute(object_size=size, zero_point=0, type=1, content=NO_DATA, auxiliary=b"")
@@ -52,8 +52,8 @@ def test_files_are_named_after_their_keys(guest: Guest) -> None:
     # Images of one domain share a volume, named after the domain; each is a cookie in it.
     names = {
         "plain-v1.0": "Dplain-v1.0",
-        # What is not printable is written in base 64, the lowest bits first, or as 32-bit numbers in
-        # hexadecimal where that is shorter: big-endian S, little-endian T.
+        # Keys that are not printable are written in base 64, lowest bits first, or as 32-bit numbers in hexadecimal
+        # where that is shorter: big-endian S, little-endian T.
         "a b": "E0x1yo",
         "a bcd": "E1x1yozh60",
         "\u00e9": "Ta9c3",
@@ -73,5 +73,5 @@ def test_files_are_named_after_their_keys(guest: Guest) -> None:
     paths = object_files(guest, cache)
     assert sorted(path.rsplit("/", 1)[1] for path in paths) == sorted(names.values())
     opened = {record["cookie"] for record in daemon.records() if record["event"] == "open"}
-    # The log has bytes that are not ASCII as characters of that number.
+    # In the log, bytes that are not ASCII are characters of that number.
     assert opened == {name.encode().decode("latin-1") for name in names}

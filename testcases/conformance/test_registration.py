@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-2.0-only
-"""A cache comes with "bind" and goes with the last file that its daemon has of it."""
+"""A cache begins with "bind" and ends when its daemon has closed the last file of it."""
 
 import shlex
 
@@ -23,7 +23,7 @@ from harness.provoke import (
 from harness.vm.guest import CommandFailed, Guest
 
 OPEN_DEVICE = ": 3<>/dev/cachefiles"
-# Not busybox's, which cannot.
+# Not that of busybox, which cannot do it.
 WITHOUT_CAPABILITY = (
     f"/usr/bin/setpriv --bounding-set=-sys_admin --inh-caps=-sys_admin sh -c {shlex.quote(OPEN_DEVICE)}"
 )
@@ -44,7 +44,7 @@ def test_a_cache_is_registered_used_and_withdrawn(guest: Guest) -> None:
     assert 'Cache "one" added (type cachefiles)' in log
     assert "File cache on one registered" in log
 
-    # There is one cache in the system, and one process that has the device.
+    # The system has one cache, and one process has the device.
     with pytest.raises(CommandFailed, match=r"cannot open /dev/cachefiles: .*EBUSY"):
         OndemandDaemon(guest, directory, {}, options=["--tag", "two"])
 
@@ -70,7 +70,7 @@ def test_a_cache_is_registered_used_and_withdrawn(guest: Guest) -> None:
     assert "File cache on one unregistering" in log
     assert 'Withdrawing cache "one" (0 objs)' in log
 
-    # Folders that are there already are taken as they are, and a cache without a tag has a default one.
+    # Folders that exist are used as they are, and a cache without a tag has a default one.
     OndemandDaemon(guest, directory, {"image": image}).stop()
     assert 'Cache "CacheFiles" added' in guest.run("dmesg")
 
@@ -138,8 +138,8 @@ def test_the_states_of_a_cache(guest: Guest) -> None:
         withdrawing.release()
         wait_until_no_cache(guest)
 
-    # What should not be in a cache, such as a mount point, is taken for an error of the disk. That is the end of
-    # the cache: nothing works but closing it.
+    # What should not be in a cache, such as a mount point, counts as an error of the disk. The cache is dead: it can
+    # only be closed.
     daemon = OndemandDaemon(guest, directory, {})
     guest.run(f"mkdir {directory}/cache/odd && mount -t tmpfs odd {directory}/cache/odd")
     assert daemon.tell("cull", "cache/odd")["error"] == "EIO"
@@ -173,7 +173,7 @@ def test_what_a_cache_cannot_be_made_of_is_refused(guest: Guest) -> None:
     assert fscache_state(guest).caches == ()
 
     daemon = OndemandDaemon(guest, directory, {}, options=["--mode", "none"])
-    # In this order: what is refused leaves the device as it was.
+    # In this order: a command that is refused leaves the device as it was.
     for command, error in [
         ("cull name", "EIO"),  # not bound yet
         ("dir", "EINVAL"),
@@ -188,7 +188,7 @@ def test_what_a_cache_cannot_be_made_of_is_refused(guest: Guest) -> None:
         ("bind ondemand", "EBUSY"),
         ("cull a/path", "EINVAL"),
         ("inuse a/path", "EINVAL"),
-        ("copen 0,4096", "EINVAL"),  # nobody asked
+        ("copen 0,4096", "EINVAL"),  # there is no request
         ("fly", "EOPNOTSUPP"),
         ("tag\\0one", "EINVAL"),
         ("\\n", "EINVAL"),
