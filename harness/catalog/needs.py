@@ -101,7 +101,7 @@ def parsed(words: str) -> Need:
         ValueError: there is no such kind, mode or filesystem, or it is no name of an option.
     """
     kind, _, name = words.strip().partition(" ")
-    if kind not in NeedKind or not name:
+    if kind not in tuple(NeedKind) or not name:
         raise ValueError(f"{words!r} is no need; write one of {', '.join(NeedKind)} and a name")
     need = Need(NeedKind(kind), name.strip())
     if need.kind is NeedKind.OPTION and not re.fullmatch(r"CONFIG_\w+", need.name):
