@@ -71,6 +71,32 @@ class TestRun:
         results = json.loads(ended.output)["results"]
         assert ([result["outcome"] for result in results], ended.status) == ([outcome], status), results
 
+    @pytest.mark.usefixtures("canaries_seen")
+    @pytest.mark.parametrize(
+        ("marker", "reason"),
+        [
+            ('needs("option CONFIG_NO_SUCH_THING")', "no CONFIG_NO_SUCH_THING"),
+            ('needs("symbol no_such_function")', "no symbol no_such_function"),
+            ('way("9p")', "no CONFIG_9P_FS, no CONFIG_9P_FSCACHE, no CONFIG_NET_9P_VIRTIO, no companion '9p'"),
+        ],
+    )
+    def test_what_the_kernel_lacks_is_the_reason_of_a_skip_also_for_named_cases(
+        self, harness_command: HarnessCommand, checkout: Path, marker: str, reason: str
+    ) -> None:
+        (case,) = (checkout / "testcases/fixes" / FIX).glob("test_*.py")
+        case.write_text(f"import pytest\n\npytestmark = pytest.mark.{marker}\n{case.read_text()}")
+        ended = self.run(harness_command, "--json")
+        assert ended.output, ended.errors
+        (result,) = json.loads(ended.output)["results"]
+        assert (result["outcome"], result["message"], ended.status) == ("skip", f"{KERNEL} has {reason}", 0)
+
+    def test_a_marker_that_names_no_need_ends_with_2(self, harness_command: HarnessCommand, checkout: Path) -> None:
+        (case,) = (checkout / "testcases/fixes" / FIX).glob("test_*.py")
+        case.write_text(f"import pytest\n\npytestmark = pytest.mark.needs('KASAN')\n{case.read_text()}")
+        ended = self.run(harness_command)
+        assert ended.status == 2
+        assert f"{case}: 'KASAN' is no need; write one of option, mode, filesystem, symbol and a name" in ended.errors
+
     def test_a_case_that_passes_ends_with_0(self, harness_command: HarnessCommand, checkout: Path) -> None:
         ended = self.run(harness_command, "--json")
         assert ended.status == 0

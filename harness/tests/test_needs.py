@@ -3,10 +3,13 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import pytest
 
 from harness.catalog.needs import WAYS, Abilities, Need, NeedKind, lacking, of_way, parsed
 
+CHECKOUT = Path(__file__).parents[2]
 ON_DEMAND = {
     "CONFIG_CACHEFILES": "m",
     "CONFIG_CACHEFILES_ONDEMAND": "y",
@@ -81,3 +84,26 @@ def test_each_way_has_needs(way: str) -> None:
 def test_an_unknown_way_is_refused() -> None:
     with pytest.raises(ValueError, match="there is no way 'afs' to the subject; known: on-demand, 9p"):
         of_way("afs")
+
+
+class Collected:
+    """A pytest plugin that remembers what was collected."""
+
+    def __init__(self) -> None:
+        self.items: list[pytest.Item] = []
+
+    def pytest_collection_finish(self, session: pytest.Session) -> None:
+        self.items = session.items
+
+
+def test_each_test_case_says_how_it_reaches_the_subject_and_what_else_it_needs() -> None:
+    collected = Collected()
+    options = ["--collect-only", "-q", "-p", "no:terminal", "-p", "no:cacheprovider", f"--rootdir={CHECKOUT}"]
+    folders = [str(CHECKOUT / "testcases" / name) for name in ("fixes", "conformance", "suspects")]
+    assert pytest.main([*options, "-c", str(CHECKOUT / "pyproject.toml"), *folders], plugins=[collected]) == 0
+    assert len(collected.items) > 50
+    for item in collected.items:
+        ways = [way for marker in item.iter_markers("way") for way in marker.args]
+        assert ways, f"{item.nodeid}: mark it with pytest.mark.way(...)"
+        assert all(map(of_way, ways)), item.nodeid
+        assert all(parsed(words) for marker in item.iter_markers("needs") for words in marker.args), item.nodeid
