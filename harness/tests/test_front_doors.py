@@ -6,6 +6,7 @@ from __future__ import annotations
 import errno
 import json
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -243,6 +244,21 @@ class TestRun:
 class TestProve:
     def prove(self, harness_command: HarnessCommand) -> Ended:
         return harness_command("prove", "--kernel", KERNEL, "--json")
+
+    @pytest.mark.usefixtures("canaries_seen")
+    def test_a_fix_whose_revert_does_not_apply_does_not_keep_the_others_from_being_proven(
+        self, harness_command: HarnessCommand, qemu: FakeQemu, checkout: Path
+    ) -> None:
+        broken = checkout / "testcases/fixes/broken"
+        shutil.copytree(checkout / "testcases/fixes" / FIX, broken)
+        (broken / "revert.cocci").write_text("@@\n@@\n- no_such_function();\n")
+        qemu.play(GOOD, LEAKING)
+        ended = harness_command("prove", "--kernel", KERNEL, "--json", "-j", "1")
+        proofs = {proof["fix"]: proof for proof in json.loads(ended.output)["proofs"]}
+        assert proofs[FIX]["verdict"] == "proven", ended.errors
+        assert proofs["broken"]["verdict"] == "inconclusive"
+        assert "revert.cocci: matches nothing in fs/cachefiles/cache.c" in proofs["broken"]["reason"]
+        assert ended.status == 2
 
     def test_a_bug_that_appears_only_without_its_fix_is_proven(
         self, harness_command: HarnessCommand, checkout: Path, qemu: FakeQemu
