@@ -40,7 +40,6 @@ _LOADER: type[yaml.SafeLoader] = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
 _FORMER_FILES = MappingProxyType({"unfix.cocci": "revert.cocci", "fix.cocci": "apply.cocci"})
 
 CommitId = Annotated[str, StringConstraints(pattern=r"^[0-9a-f]{12}$")]
-OptionName = Annotated[str, StringConstraints(pattern=r"^CONFIG_\w+$")]
 FolderName = Annotated[str, StringConstraints(pattern=r"^\w[\w.+-]*(/\w[\w.+-]*)*$")]
 PackageName = Annotated[str, StringConstraints(pattern=r"^[a-z0-9][a-z0-9.+-]+$")]
 
@@ -135,7 +134,10 @@ class _FixOnKernelSchema(_Schema):
 
 
 class _FixSchema(_Schema):
-    former_keys = {"taken-out-with": ("is called reverted-with now", "rename it")}
+    former_keys = {
+        "taken-out-with": ("is called reverted-with now", "rename it"),
+        "options": ("belongs to the test cases now", "mark them with pytest.mark.needs('option CONFIG_...')"),
+    }
     commit: CommitId = Field(description="First 12 digits of the upstream commit.")
     subject: str = Field(min_length=1, description="The commit's subject line.")
     fixes: CommitId | Literal[""] = Field(default="", description="The commit that brought the bug, 12 digits.")
@@ -147,7 +149,6 @@ class _FixSchema(_Schema):
     files: list[str] = Field(
         min_length=1, description="Files that the revert changes, each of them, by their paths in Linux 6.1."
     )
-    options: list[OptionName] = Field(default=[], description="Kconfig options without which the test cannot run.")
     reproduction: ReproductionClass = Field(strict=False, description="How the bug is provoked.")
     signature: _SignatureSchema = Field(description="What the kernel log, or the test, says without the fix.")
     widening: str = Field(default="", description="What makes the race window wide.")
@@ -329,7 +330,6 @@ def load_fix(project: Path, name: str) -> Fix:
         subsystem=schema.subsystem,
         kernels=with_extending_kernels(listed, project),
         files=tuple(schema.files),
-        options=tuple(schema.options),
         reproduction=schema.reproduction,
         signature=schema.signature.record(),
         widening=schema.widening,

@@ -14,7 +14,7 @@ from harness.core.model import Outcome
 from harness.runner import prove as proving
 from harness.runner.campaign import Campaign, ProofOf
 from harness.runner.lab import Lab
-from harness.runner.recording import GOOD, KERNEL_FAILED, LAB_BROKE, print_results, recorded
+from harness.runner.recording import GOOD, IMPOSSIBLE, KERNEL_FAILED, LAB_BROKE, print_results, recorded
 from harness.runner.runs import RunFolder
 from harness.runner.settings import Settings
 
@@ -50,13 +50,16 @@ def prove(
     lab = Lab(settings, folder.path)
     with recorded(folder, lab):
         lab.prepare()
-        proving.build_variants(lab, chosen)
-        Campaign(lab, folder, jobs).execute([ProofOf(fix.name, attempts) for fix in chosen])
+        impossible = proving.build_variants(lab, chosen)
+        items = [ProofOf(fix.name, attempts, impossible.get(fix.name, "")) for fix in chosen]
+        Campaign(lab, folder, jobs).execute(items)
     print_results(folder, lab, as_json)
     if all(proof.as_known for proof in folder.proofs):
         raise typer.Exit(GOOD)
-    broke = any(result.outcome is Outcome.LAB_ERROR for result in folder.results)
-    raise typer.Exit(LAB_BROKE if broke else KERNEL_FAILED)
+    if any(result.outcome is Outcome.LAB_ERROR for result in folder.results):
+        raise typer.Exit(LAB_BROKE)
+    asked_for_too_much = all(proof.as_known or proof.fix in impossible for proof in folder.proofs)
+    raise typer.Exit(IMPOSSIBLE if asked_for_too_much else KERNEL_FAILED)
 
 
 def register(app: typer.Typer) -> None:

@@ -386,7 +386,6 @@ class Fix:
         subsystem: ``cachefiles``, ``fscache``, ``netfs`` or ``erofs``.
         kernels: what is known of it on the lab's kernels.
         files: source files that the revert changes, each of them, by their paths in Linux 6.1.
-        options: Kconfig options without which the test case cannot run.
         reproduction: how the bug is provoked.
         signature: what the bug looks like.
         widening: what makes the race window wide, empty where there is no race.
@@ -405,7 +404,6 @@ class Fix:
     subsystem: str
     kernels: Mapping[str, FixOnKernel]
     files: tuple[str, ...]
-    options: tuple[str, ...]
     reproduction: ReproductionClass
     signature: Signature
     widening: str

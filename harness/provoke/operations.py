@@ -10,6 +10,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+from harness.catalog.needs import Need, of_way, parsed
 from harness.core.errors import UserError
 
 _DEVICE = '"$(cat $daemon)" /dev/cachefiles'
@@ -32,6 +33,8 @@ class Operation:
         undo: what is done after each of the two times, whether the operation succeeded or not.
         worker: the kernel function whose allocations fail, from the first step to the end of ``undo``, instead of
             those of the steps: for what workers do. Empty for the steps.
+        way: how it reaches the subject (:data:`harness.catalog.needs.WAYS`).
+        needs: what else it cannot do without, in the words of :mod:`harness.catalog.needs`.
     """
 
     name: str
@@ -41,6 +44,13 @@ class Operation:
     prepare: str = "true"
     undo: str = "true"
     worker: str = ""
+    way: str = "on-demand"
+    needs: tuple[str, ...] = ()
+
+    @property
+    def all_needs(self) -> tuple[Need, ...]:
+        """What the operation cannot do without, its way to the subject included."""
+        return (*of_way(self.way), *map(parsed, self.needs))
 
 
 OPERATIONS: tuple[Operation, ...] = (
@@ -49,9 +59,10 @@ OPERATIONS: tuple[Operation, ...] = (
         "open the device and configure a cache",
         'inject , open /dev/cachefiles , write "dir $fresh" , write "tag sweep" , write "brun 20%" , '
         'write "bcull 15%" , write "bstop 10%" , write "frun 20%" , write "fcull 15%" , write "fstop 10%"',
+        way="device",
     ),
     Operation("bind-ondemand", "bind in on-demand mode", f'{_CONFIGURED} , inject , write "bind ondemand"'),
-    Operation("bind-classic", "bind in classic mode", f"{_CONFIGURED} , inject , write bind"),
+    Operation("bind-classic", "bind in classic mode", f"{_CONFIGURED} , inject , write bind", way="device"),
     Operation(
         "take-open",
         "the daemon reads an OPEN and gets an anonymous fd",
@@ -185,6 +196,8 @@ OPERATIONS: tuple[Operation, ...] = (
         'inject $(for one in $modules; do echo ", load /lib/modules/$(uname -r)/$one.ko"; done)',
         prepare="unload_modules",
         undo="load_modules",
+        way="device",
+        needs=("option CONFIG_MODULE_UNLOAD",),
     ),
     Operation(
         "module-unload",
@@ -193,6 +206,7 @@ OPERATIONS: tuple[Operation, ...] = (
         # A timer that fires in a module that is gone does so while the next allocation fails.
         prepare="load_modules && serve && mount_erofs fsid=a && umount /m && dismiss",
         undo="load_modules",
+        needs=("option CONFIG_MODULE_UNLOAD",),
     ),
 )
 

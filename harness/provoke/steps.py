@@ -9,9 +9,11 @@ from __future__ import annotations
 import itertools
 import random
 import re
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from types import MappingProxyType
 
+from harness.catalog.needs import Need, of_way, parsed
 from harness.core.errors import UserError
 
 #: Changes whenever the same number gives other steps.
@@ -117,6 +119,17 @@ class Seed:
         return cls(int(match[2]))
 
 
+#: How all steps reach the subject, and what else some cannot do without (:mod:`harness.catalog.needs`).
+WAY = "on-demand"
+_NEEDS: Mapping[str, tuple[str, ...]] = MappingProxyType(
+    {
+        "delay": ("option CONFIG_KPROBES",),
+        "park": ("option CONFIG_USERFAULTFD",),
+        "unpark": ("option CONFIG_USERFAULTFD",),
+    }
+)
+
+
 @dataclass(frozen=True)
 class Step:
     """One step.
@@ -126,6 +139,11 @@ class Step:
     """
 
     words: tuple[str, ...]
+
+    @property
+    def needs(self) -> tuple[Need, ...]:
+        """What the step cannot do without, its way to the subject included."""
+        return (*of_way(WAY), *map(parsed, _NEEDS.get(self.words[0], ())))
 
     def __str__(self) -> str:
         return " ".join(self.words)

@@ -8,9 +8,10 @@ from collections.abc import Sequence
 
 from harness.catalog import spec
 from harness.catalog.known import KnownBugs, load_known_bugs
+from harness.catalog.needs import Abilities
 from harness.core.cache import Cache
 from harness.core.model import Job, Kernel, Suppression
-from harness.kbuild import build, modules
+from harness.kbuild import build, modules, symbols
 from harness.kbuild.image import BuiltImage, build_image
 from harness.runner.settings import Settings, chosen_kernel
 
@@ -45,6 +46,14 @@ class Builder:
     def complete_config(self) -> dict[str, str]:
         """The kernel's configuration, option to value; does not build the kernel."""
         return build.complete_config(self.kernel, self.cache)
+
+    def abilities(self) -> Abilities:
+        """What the kernel under test can do, for the needs of test cases, operations and steps."""
+        return Abilities(self.built.config(), self.kernel.companions, self._symbols)
+
+    def _symbols(self) -> frozenset[str]:
+        modules_under_test = self.modules_under_test()
+        return symbols.kernel_symbols(self.built.build_folder) | symbols.module_symbols(modules_under_test.files)
 
     def move_to(self, settings: Settings) -> bool:
         """Continue with another commit or configuration.

@@ -68,10 +68,12 @@ class ProofOf:
     Attributes:
         fix: its name.
         attempts: the largest number of attempts.
+        impossible: why it cannot be proven; empty where it can.
     """
 
     fix: str
     attempts: int = 1
+    impossible: str = ""
 
     @property
     def name(self) -> str:
@@ -124,7 +126,11 @@ class _Executor:
                 cases = Cases(tests, reverted, applied, repetition=attempt, named=True)
                 return self._run(cases, self.more_to_come or not self._results)
 
-            proof = proving.prove(fix, self.lab.settings.kernel, run, item.attempts)
+            kernel = self.lab.settings.kernel
+            if item.impossible:
+                proof = proving.cannot_be_proven(fix, kernel, item.impossible)
+            else:
+                proof = proving.prove(fix, kernel, run, item.attempts)
         else:
             self._run(item, self.more_to_come)
         return WorkResult(tuple(self._results), proof)

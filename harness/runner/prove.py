@@ -17,6 +17,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 
+from harness.core.errors import CompileError, UserError
 from harness.core.model import (
     FATAL_KINDS,
     ExpectedReport,
@@ -28,6 +29,7 @@ from harness.core.model import (
     Proof,
     Result,
     Signature,
+    Stage,
     Verdict,
 )
 from harness.core.progress import say
@@ -40,18 +42,35 @@ Runner = Callable[[Fix, tuple[str, ...], tuple[str, ...], int], Sequence[Result]
 _Variation = tuple[tuple[str, ...], tuple[str, ...]]
 
 
-def build_variants(lab: Lab, fixes: Sequence[Fix]) -> None:
-    """Build what the proofs need before the first guest boots, so that a revert that does not apply fails at once.
+def build_variants(lab: Lab, fixes: Sequence[Fix]) -> dict[str, str]:
+    """Build what the proofs need before the first guest boots.
+
+    Returns:
+        Why a fix cannot be proven, by its name: its semantic patch does not apply, or the variant does not compile.
 
     Raises:
-        UserError: a revert does not apply.
-        LabError: a variant does not compile.
+        HarnessError: the only fix cannot be proven, or the lab broke.
     """
     kernel = lab.settings.kernel
+    impossible = {}
     for fix in fixes:
         if fix.on(kernel).presence is not Presence.NOT_APPLICABLE:
-            for variation in _with_and_without(fix, kernel):
-                lab.modules_under_test(*variation)
+            try:
+                for variation in _with_and_without(fix, kernel):
+                    lab.modules_under_test(*variation)
+            except (UserError, CompileError) as error:
+                if len(fixes) == 1:
+                    raise
+                impossible[fix.name] = error.message
+                say(f"{fix.name} cannot be proven: {error.message}")
+    return impossible
+
+
+def cannot_be_proven(fix: Fix, kernel: str, reason: str) -> Proof:
+    """The proof of a fix whose variants cannot be built."""
+    return replace(
+        _not_applicable(fix, kernel), verdict=Verdict.INCONCLUSIVE, reason=reason, known=fix.on(kernel).verdict
+    )
 
 
 def prove(fix: Fix, kernel: str, run_cases: Runner, attempts: int = 1) -> Proof:
@@ -113,7 +132,12 @@ def weigh(fix: Fix, kernel: str, with_fix: Sequence[Result], without_fix: Sequen
         with_fix: results of its test cases with the fix.
         without_fix: results of the same test cases without the fix.
     """
-    verdict, reason = _verdict(fix, with_fix, without_fix)
+    with_fix, without_fix, lacking = _that_could_run(with_fix, without_fix)
+    verdict, reason = (Verdict.NOT_APPLICABLE, lacking) if lacking else _verdict(fix, with_fix, without_fix)
+    known = fix.on(kernel).verdict
+    if lacking and kernel not in fix.kernels:
+        # Nobody has claimed anything about this kernel.
+        known = Verdict.NOT_APPLICABLE
     matching = [result for result in without_fix if _fails_first_by(fix.signature, result)]
     unclean = [result for result in with_fix if result.outcome is not Outcome.PASS]
     return Proof(
@@ -126,9 +150,25 @@ def weigh(fix: Fix, kernel: str, with_fix: Sequence[Result], without_fix: Sequen
         with_fix=next(iter([*unclean, *with_fix]), None),
         without_fix=next(iter([*matching, *without_fix]), None),
         seconds=round(sum(result.seconds for result in [*with_fix, *without_fix]), 3),
-        known=fix.on(kernel).verdict,
+        known=known,
         also=_also(fix.signature, without_fix) if verdict is Verdict.PROVEN else (),
     )
+
+
+def _that_could_run(
+    with_fix: Sequence[Result], without_fix: Sequence[Result]
+) -> tuple[Sequence[Result], Sequence[Result], str]:
+    """The results of the test cases that the kernel can run, and what it lacks where it can run none."""
+    ran = [[result for result in side if not _lacks_a_need(result)] for side in (with_fix, without_fix)]
+    skipped = [result for result in (*with_fix, *without_fix) if _lacks_a_need(result)]
+    if skipped and not any(ran):
+        return with_fix, without_fix, skipped[0].message
+    return ran[0], ran[1], ""
+
+
+def _lacks_a_need(result: Result) -> bool:
+    """Whether the kernel lacks what a test case needs; one that skips itself comes further."""
+    return result.outcome is Outcome.SKIP and result.stage is Stage.SOURCE
 
 
 def _verdict(fix: Fix, with_fix: Sequence[Result], without_fix: Sequence[Result]) -> tuple[Verdict, str]:

@@ -8,12 +8,14 @@ assertions hold fails when KASAN or kmemleak reported something.
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Callable, Generator, Iterator, Sequence
 from pathlib import Path
 
 import pytest
 
-from harness.catalog import spec
+from harness.catalog import needs, spec
+from harness.catalog.needs import Need
 from harness.core import host
 from harness.core.errors import HarnessError, LabError, UserError
 from harness.core.model import Job, Outcome, Presence, Result
@@ -103,7 +105,19 @@ class LabSession:
         return CaseRun(self.lab, job, case_folder(self.lab.folder, job), self._more_to_come)
 
     def obstacle(self, node: pytest.Item) -> str:
-        """Why a fix's test case does not run on this kernel as it is; empty where it does."""
+        """Why a test case does not run on this kernel; empty where it does.
+
+        Raises:
+            UserError: a marker names no need, or no way to the subject.
+        """
+        try:
+            lacking = needs.lacking(_needs_of(node), self.lab.abilities())
+        except ValueError as error:
+            raise UserError(f"{node.path}: {error}", "correct the marker; see harness/catalog/needs.py") from error
+        return f"{self.settings.kernel} has {lacking}" if lacking else self._presence_obstacle(node)
+
+    def _presence_obstacle(self, node: pytest.Item) -> str:
+        """Why a fix's test case does not run on a kernel as it is, of which it is known whether it has the fix."""
         folder = node.path.parent
         if self.named or self.reverted or self.applied or not (folder / "fix.yaml").is_file():
             return ""
@@ -146,6 +160,14 @@ class LabSession:
         if self._run is not None and self._lab is not None:
             self._lab.close()
             self._run.finish(self._lab.session())
+
+
+def _needs_of(node: pytest.Item) -> Iterator[Need]:
+    """What a test case needs of the kernel: what it says itself, and what the way to the subject takes."""
+    for marker in node.iter_markers("needs"):
+        yield from map(needs.parsed, marker.args)
+    for marker in node.iter_markers("way"):
+        yield from itertools.chain.from_iterable(map(needs.of_way, marker.args))
 
 
 def _needs_guest(item: pytest.Item) -> bool:

@@ -10,17 +10,19 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+from harness.catalog import needs
+from harness.catalog.needs import Abilities
 from harness.core import delta_debugging
 from harness.core.errors import UserError
 from harness.core.files import write_atomically
 from harness.core.model import Job, Outcome, Result
 from harness.core.progress import say
 from harness.provoke import fail_nth
-from harness.provoke.steps import GENERATION, Seed, Step, as_text, parse, steps_from
+from harness.provoke.steps import GENERATION, WAY, Seed, Step, as_text, parse, steps_from
 from harness.provoke.stress import functions_under_test, play
 from harness.report.terminal import result_line
 from harness.runner import judge
-from harness.runner.case import run_job
+from harness.runner.case import run_job, skipped
 from harness.runner.lab import Lab
 from harness.runner.runs import newest_record
 from harness.stress.records import Progress, StressPlan, progress_from_json
@@ -91,13 +93,15 @@ def run_steps(lab: Lab, stress: Stress, steps: Sequence[Step], name: str, more_f
 def _run(lab: Lab, stress: Stress, steps: _Steps, name: str, which: str, more_follow: bool) -> Result:
     settings = lab.settings
     job = Job(f"stress {which} --runs 1", settings.kernel, stress.reverted, stress.applied, settings.image)
+    if lacking := needs.lacking(needs.of_way(WAY), lab.abilities()):
+        return _said(skipped(job, f"{settings.kernel} has {lacking}"))
     folder = lab.folder / name
     folder.mkdir(parents=True)
     modules = lab.modules_under_test(stress.reverted, stress.applied)
     names = [file.stem for file in modules.files]
 
     def work(guest: Guest) -> None:
-        chosen = steps(functions_under_test(guest, names))
+        chosen = _possible(steps(functions_under_test(guest, names)), lab.abilities())
         write_atomically(folder / STEPS, as_text(chosen))
         guest.path_counters["steps"] = len(chosen)
         played = play(guest, chosen)
@@ -112,9 +116,21 @@ def _run(lab: Lab, stress: Stress, steps: _Steps, name: str, which: str, more_fo
             raise failure
 
     unload = functools.partial(fail_nth.unload, modules=names)
-    result = run_job(lab, job, folder, work, unload=unload, more_to_come=more_follow)
+    return _said(run_job(lab, job, folder, work, unload=unload, more_to_come=more_follow))
+
+
+def _said(result: Result) -> Result:
     say(result_line(result))
     return result
+
+
+def _possible(steps: Sequence[Step], abilities: Abilities) -> tuple[Step, ...]:
+    """The steps that a kernel can do; it is said once what the others lack."""
+    lacking = {step: needs.lacking(step.needs, abilities) for step in steps}
+    for reason in dict.fromkeys(filter(None, lacking.values())):
+        left_out = sorted({step.words[0] for step in steps if lacking[step] == reason})
+        say(f"steps left out: {', '.join(left_out)}: the kernel has {reason}")
+    return tuple(step for step in steps if not lacking[step])
 
 
 def shown(result: Result) -> str:

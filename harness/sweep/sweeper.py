@@ -10,6 +10,8 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from types import MappingProxyType
 
+from harness.catalog import needs
+from harness.catalog.needs import Abilities
 from harness.core.errors import LabError, UserError
 from harness.core.files import write_atomically
 from harness.core.model import Job, Outcome, Result
@@ -20,7 +22,7 @@ from harness.provoke.fail_nth import IterationReport
 from harness.provoke.fault import CONDITIONS, NO_FAULT, Fault
 from harness.provoke.operations import Operation, chosen
 from harness.report.terminal import result_line
-from harness.runner.case import case_folder, run_job
+from harness.runner.case import case_folder, run_job, skipped
 from harness.runner.lab import Lab
 from harness.runner.runs import RunFolder, newest_record
 from harness.sweep.records import Iteration, Series, Sweep, SweepPlan, grouped, sweep_from_json, sweep_json
@@ -30,15 +32,15 @@ from harness.vm.guest import Guest
 #: The file in a run's folder from which a sweep can be resumed.
 RECORD = "sweep.json"
 #: What fault injection takes.
-_NEEDED = ("CONFIG_FAILSLAB", "CONFIG_FAIL_PAGE_ALLOC", "CONFIG_FAULT_INJECTION_DEBUG_FS")
+_NEEDS = ("option CONFIG_FAILSLAB", "option CONFIG_FAIL_PAGE_ALLOC", "option CONFIG_FAULT_INJECTION_DEBUG_FS")
 
 #: What each condition needs; the first two: Documentation/filesystems/caching/cachefiles.rst.
 _CONDITIONS_NEED = MappingProxyType(
     {
-        "ENOSPC": "CONFIG_CACHEFILES_ERROR_INJECTION",
-        "EIO": "CONFIG_CACHEFILES_ERROR_INJECTION",
-        "full-disk": "CONFIG_EXT4_FS",
-        "failing-disk": "CONFIG_FAIL_MAKE_REQUEST",
+        "ENOSPC": "option CONFIG_CACHEFILES_ERROR_INJECTION",
+        "EIO": "option CONFIG_CACHEFILES_ERROR_INJECTION",
+        "full-disk": "filesystem ext4",
+        "failing-disk": "option CONFIG_FAIL_MAKE_REQUEST",
     }
 )
 
@@ -50,10 +52,9 @@ def checked(lab: Lab, plan: SweepPlan) -> SweepPlan:
         UserError: an operation is unknown, or the kernel cannot inject failures.
     """
     operations = chosen(plan.operations)
-    config = lab.complete_config()
-    if lacking := [option for option in _NEEDED if config.get(option) != "y"]:
+    if lacking := needs.lacking(map(needs.parsed, _NEEDS), Abilities(lab.complete_config())):
         raise UserError(
-            f"the kernel {plan.kernel} is built without {', '.join(lacking)}: no allocation can be made to fail",
+            f"the kernel {plan.kernel} has {lacking}: no allocation can be made to fail",
             "add the fragment 'debug' to its fragments, or sweep another kernel",
         )
     return replace(plan, operations=tuple(one.name for one in operations))
@@ -113,6 +114,8 @@ class Sweeper:
         subject = _Subject(tuple(file.stem for file in modules.files), modules.folder)
         for place, operation in enumerate(chosen(plan.operations)):
             say(f"sweeping {operation.name}: {operation.says}")
+            if not self.sweep.of(operation.name).finished:
+                self._skip_where_impossible(operation, place)
             while not self.sweep.of(operation.name).finished:
                 result = self._with_one_guest(operation, subject)
                 self._run.record(result, self._lab.session(), place)
@@ -127,6 +130,17 @@ class Sweeper:
 
     def _ended_by(self, result: Result) -> bool:
         return (self._until_fail and not result.outcome.is_good) or (self._until_new and not result.nothing_new)
+
+    def _skip_where_impossible(self, operation: Operation, place: int) -> None:
+        """An operation that the kernel cannot do is finished: one skipped result says what is lacking."""
+        plan = self.sweep.plan
+        lacking = needs.lacking(operation.all_needs, self._lab.abilities())
+        if lacking:
+            job = Job(f"sweep {operation.name}", plan.kernel, plan.reverted, plan.applied, self._lab.settings.image)
+            result = skipped(job, f"{plan.kernel} has {lacking}")
+            self._run.record(result, self._lab.session(), place)
+            say(result_line(result))
+            self._keep(replace(self.sweep.of(operation.name).with_result(result, 0.0), finished=True))
 
     def _with_one_guest(self, operation: Operation, subject: _Subject) -> Result:
         """Go on with an operation in a new guest, until something goes wrong there or the operation is done."""
@@ -189,8 +203,8 @@ class Sweeper:
 
     def _conditions(self, operation: Operation) -> tuple[str, ...]:
         """The conditions that this kernel has for an operation; none where only workers are hit."""
-        config = self._lab.built.config()
-        able = (name for name in CONDITIONS if config.get(_CONDITIONS_NEED[name]) == "y")
+        abilities = self._lab.abilities()
+        able = (name for name in CONDITIONS if not needs.lacking([needs.parsed(_CONDITIONS_NEED[name])], abilities))
         return () if operation.worker else tuple(able)
 
     def _keep(self, series: Series) -> None:

@@ -30,7 +30,8 @@ def sweep_table(sweep: Sweep) -> Table:
 def _worst(series: Series) -> Outcome:
     """The most serious of the guests' outcomes."""
     order = (Outcome.LAB_ERROR, Outcome.CRASH, Outcome.HANG, Outcome.LEAK, Outcome.FAIL)
-    return next((outcome for outcome in order if outcome in series.outcomes), Outcome.PASS)
+    good = Outcome.SKIP if series.outcomes == {Outcome.SKIP} else Outcome.PASS
+    return next((outcome for outcome in order if outcome in series.outcomes), good)
 
 
 def _wrongs(series: Series) -> list[str]:

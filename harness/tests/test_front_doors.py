@@ -6,6 +6,7 @@ from __future__ import annotations
 import errno
 import json
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -70,6 +71,32 @@ class TestRun:
         ended = harness_command("run", *words, "--kernel", KERNEL, "--json")
         results = json.loads(ended.output)["results"]
         assert ([result["outcome"] for result in results], ended.status) == ([outcome], status), results
+
+    @pytest.mark.usefixtures("canaries_seen")
+    @pytest.mark.parametrize(
+        ("marker", "reason"),
+        [
+            ('needs("option CONFIG_NO_SUCH_THING")', "no CONFIG_NO_SUCH_THING"),
+            ('needs("symbol no_such_function")', "no symbol no_such_function"),
+            ('way("9p")', "no CONFIG_9P_FS, no CONFIG_9P_FSCACHE, no CONFIG_NET_9P_VIRTIO, no companion '9p'"),
+        ],
+    )
+    def test_what_the_kernel_lacks_is_the_reason_of_a_skip_also_for_named_cases(
+        self, harness_command: HarnessCommand, checkout: Path, marker: str, reason: str
+    ) -> None:
+        (case,) = (checkout / "testcases/fixes" / FIX).glob("test_*.py")
+        case.write_text(f"import pytest\n\npytestmark = pytest.mark.{marker}\n{case.read_text()}")
+        ended = self.run(harness_command, "--json")
+        assert ended.output, ended.errors
+        (result,) = json.loads(ended.output)["results"]
+        assert (result["outcome"], result["message"], ended.status) == ("skip", f"{KERNEL} has {reason}", 0)
+
+    def test_a_marker_that_names_no_need_ends_with_2(self, harness_command: HarnessCommand, checkout: Path) -> None:
+        (case,) = (checkout / "testcases/fixes" / FIX).glob("test_*.py")
+        case.write_text(f"import pytest\n\npytestmark = pytest.mark.needs('KASAN')\n{case.read_text()}")
+        ended = self.run(harness_command)
+        assert ended.status == 2
+        assert f"{case}: 'KASAN' is no need; write one of option, mode, filesystem, symbol and a name" in ended.errors
 
     def test_a_case_that_passes_ends_with_0(self, harness_command: HarnessCommand, checkout: Path) -> None:
         ended = self.run(harness_command, "--json")
@@ -217,6 +244,21 @@ class TestRun:
 class TestProve:
     def prove(self, harness_command: HarnessCommand) -> Ended:
         return harness_command("prove", "--kernel", KERNEL, "--json")
+
+    @pytest.mark.usefixtures("canaries_seen")
+    def test_a_fix_whose_revert_does_not_apply_does_not_keep_the_others_from_being_proven(
+        self, harness_command: HarnessCommand, qemu: FakeQemu, checkout: Path
+    ) -> None:
+        broken = checkout / "testcases/fixes/broken"
+        shutil.copytree(checkout / "testcases/fixes" / FIX, broken)
+        (broken / "revert.cocci").write_text("@@\n@@\n- no_such_function();\n")
+        qemu.play(GOOD, LEAKING)
+        ended = harness_command("prove", "--kernel", KERNEL, "--json", "-j", "1")
+        proofs = {proof["fix"]: proof for proof in json.loads(ended.output)["proofs"]}
+        assert proofs[FIX]["verdict"] == "proven", ended.errors
+        assert proofs["broken"]["verdict"] == "inconclusive"
+        assert "revert.cocci: matches nothing in fs/cachefiles/cache.c" in proofs["broken"]["reason"]
+        assert ended.status == 2
 
     def test_a_bug_that_appears_only_without_its_fix_is_proven(
         self, harness_command: HarnessCommand, checkout: Path, qemu: FakeQemu

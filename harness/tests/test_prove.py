@@ -20,6 +20,7 @@ from harness.core.model import (
     Proof,
     Result,
     Signature,
+    Stage,
     Verdict,
 )
 from harness.runner.prove import matches, prove, weigh
@@ -210,6 +211,25 @@ class TestInconclusive:
 
     def test_a_quiet_run_without_evidence_is_not_called_not_reproduced(self, fix: Fix) -> None:
         assert proof(fix, [CLEAN], [replace(CLEAN, path_counters={})]).verdict is Verdict.INCONCLUSIVE
+
+
+class TestNeeds:
+    """A test case that the kernel cannot run is skipped before anything is built."""
+
+    LACKING = result(Outcome.SKIP, stage=Stage.SOURCE, message=f"{KERNEL} has no CONFIG_KPROBES")
+
+    def test_a_fix_none_of_whose_test_cases_can_run_does_not_apply(self, fix: Fix) -> None:
+        weighed = proof(replace(fix, kernels={}), [self.LACKING], [self.LACKING])
+        assert (weighed.verdict, weighed.reason) == (Verdict.NOT_APPLICABLE, f"{KERNEL} has no CONFIG_KPROBES")
+        assert weighed.as_known
+
+    def test_where_the_verdict_is_known_it_is_a_surprise(self, fix: Fix) -> None:
+        weighed = proof(replace(fix, kernels={KERNEL: FixOnKernel()}), [self.LACKING], [self.LACKING])
+        assert weighed.verdict is Verdict.NOT_APPLICABLE
+        assert not weighed.as_known
+
+    def test_the_other_test_cases_decide(self, fix: Fix) -> None:
+        assert proof(fix, [self.LACKING, CLEAN], [self.LACKING, LEAKED]).verdict is Verdict.PROVEN
 
 
 class TestSignatures:

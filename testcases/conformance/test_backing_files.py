@@ -5,6 +5,8 @@ import re
 import shlex
 from dataclasses import replace
 
+import pytest
+
 from harness.provoke import (
     CacheState,
     CookieState,
@@ -19,6 +21,8 @@ from harness.provoke import (
 )
 from harness.provoke.cache_tree import DIRTY, ObjectAttribute, object_files, read_attribute, write_attribute
 from harness.vm.guest import Guest
+
+pytestmark = pytest.mark.way("on-demand")
 
 MOUNT = shlex.join(mount_command("image"))
 FILE = "Ierofs,image/@ae/Dimage"

@@ -18,6 +18,8 @@ from harness.provoke.cache_tree import object_files
 from harness.provoke.network import mount_shared_folder
 from harness.vm.guest import Guest
 
+pytestmark = pytest.mark.way("9p")
+
 FILES = 10
 CONFIGURATION = """\
 dir /cache

@@ -26,7 +26,7 @@ from harness.provoke.cache_tree import ObjectAttribute, object_files, read_attri
 from harness.provoke.network import mount_shared_folder, qid
 from harness.vm.guest import Guest
 
-pytestmark = pytest.mark.shared_folder
+pytestmark = [pytest.mark.shared_folder, pytest.mark.way("9p")]
 
 #: 18 pages.
 SIZE = 73728

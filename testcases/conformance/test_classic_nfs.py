@@ -14,7 +14,7 @@ from harness.provoke.cache_tree import ObjectAttribute, object_files, read_attri
 from harness.provoke.network import mount_nfs, serve_nfs
 from harness.vm.guest import Guest
 
-pytestmark = pytest.mark.image("nfs")
+pytestmark = [pytest.mark.image("nfs"), pytest.mark.way("nfs")]
 
 #: 18 pages; Linux 6.12 does not store the rest behind the last whole page (test_classic_9p.py).
 SIZE = 73728

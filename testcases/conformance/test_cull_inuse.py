@@ -3,6 +3,8 @@
 
 import shlex
 
+import pytest
+
 from harness.provoke import (
     OndemandDaemon,
     erofs_image,
@@ -14,6 +16,8 @@ from harness.provoke import (
 )
 from harness.provoke.cache_tree import object_files
 from harness.vm.guest import Guest
+
+pytestmark = pytest.mark.way("on-demand")
 
 
 def errors(daemon: OndemandDaemon, path: str) -> tuple[str, str]:

@@ -8,6 +8,8 @@ cull, below "stop" nothing more is stored. They begin with b for blocks and with
 import errno
 import shlex
 
+import pytest
+
 from harness.provoke import (
     OndemandDaemon,
     Room,
@@ -42,6 +44,7 @@ def limits_on(room: Room, blocks: dict[str, int], files: dict[str, int]) -> dict
     }
 
 
+@pytest.mark.way("device")
 def test_the_limits_of_a_cache(guest: Guest) -> None:
     disk = SmallDisk(guest)
     room = disk.room()
@@ -69,6 +72,7 @@ def test_the_limits_of_a_cache(guest: Guest) -> None:
     daemon.stop()
 
 
+@pytest.mark.way("on-demand")
 def test_culling_is_wanted_while_the_disk_is_full(guest: Guest) -> None:
     disk = SmallDisk(guest)
     options = ["--mode", "classic", *limit_options(LIMITS)]
@@ -115,6 +119,7 @@ def test_culling_is_wanted_while_the_disk_is_full(guest: Guest) -> None:
     daemon.stop()
 
 
+@pytest.mark.way("on-demand")
 def test_nothing_is_stored_on_a_disk_that_is_too_full(guest: Guest) -> None:
     disk = SmallDisk(guest)
     image = erofs_image(guest, "image", mebibytes=4)

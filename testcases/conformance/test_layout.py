@@ -9,9 +9,13 @@ A volume's folder and an object's file have an attribute, user.CacheFiles.cache,
 
 import shlex
 
+import pytest
+
 from harness.provoke import OndemandDaemon, erofs_image, mount_command, mount_scratch, wait_until_no_cookies
 from harness.provoke.cache_tree import NO_DATA, ObjectAttribute, object_files, read_attribute
 from harness.vm.guest import Guest
+
+pytestmark = pytest.mark.way("on-demand")
 
 PRIVATE = "drwx------"
 

@@ -22,6 +22,8 @@ from harness.provoke import (
 )
 from harness.vm.guest import CommandFailed, Guest
 
+pytestmark = pytest.mark.way("on-demand")
+
 OPEN_DEVICE = ": 3<>/dev/cachefiles"
 # Not that of busybox, which cannot do it.
 WITHOUT_CAPABILITY = (
@@ -115,6 +117,7 @@ def test_a_cache_lives_as_long_as_the_device_or_an_anonymous_fd(guest: Guest) ->
     wait_until_no_cache(guest)
 
 
+@pytest.mark.needs("option CONFIG_KPROBES")
 def test_the_states_of_a_cache(guest: Guest) -> None:
     directory = mount_scratch(guest)
 
@@ -152,6 +155,7 @@ def test_the_states_of_a_cache(guest: Guest) -> None:
     guest.run(f"umount {directory}/cache/odd")
 
 
+@pytest.mark.needs("option CONFIG_BLK_DEV_LOOP")
 def test_what_a_cache_cannot_be_made_of_is_refused(guest: Guest) -> None:
     directory = mount_scratch(guest)
     guest.run(

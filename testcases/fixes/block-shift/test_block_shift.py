@@ -10,6 +10,8 @@ other writes are refused.
 
 import errno
 
+import pytest
+
 from harness.provoke import (
     AnonymousFd,
     OndemandDaemon,
@@ -20,6 +22,8 @@ from harness.provoke import (
     mount_scratch,
 )
 from harness.vm.guest import Guest
+
+pytestmark = [pytest.mark.way("on-demand"), pytest.mark.needs("option CONFIG_KPROBES", "option CONFIG_BLK_DEV_LOOP")]
 
 MIB = 1 << 20
 # Released long before.

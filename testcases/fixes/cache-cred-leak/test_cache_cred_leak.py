@@ -5,8 +5,12 @@ cachefiles_determine_cache_security() makes them, when a cache is bound. Without
 puts them, and kmemleak finds 192 bytes for every cache that ever was.
 """
 
+import pytest
+
 from harness.provoke import bind_and_unbind, mount_scratch
 from harness.vm.guest import Guest
+
+pytestmark = [pytest.mark.way("device"), pytest.mark.needs("option CONFIG_DEBUG_KMEMLEAK")]
 
 TIMES = 8
 

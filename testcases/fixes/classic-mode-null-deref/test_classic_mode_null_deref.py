@@ -9,8 +9,12 @@ in an orderly way: erofs depends on somebody who fills the cache.
 
 import shlex
 
+import pytest
+
 from harness.provoke import OndemandDaemon, delay, mount_command, mount_scratch
 from harness.vm.guest import Guest
+
+pytestmark = [pytest.mark.way("on-demand"), pytest.mark.needs("option CONFIG_KASAN", "option CONFIG_KPROBES")]
 
 
 def test_a_classic_cache_opens_objects(guest: Guest) -> None:

@@ -11,8 +11,12 @@ The race of the commit's description, a close between two steps of copen, ends i
 first takes the same way without a race.
 """
 
+import pytest
+
 from harness.provoke import OndemandDaemon, Process, erofs_image, mount_command, mount_scratch
 from harness.vm.guest import Guest
+
+pytestmark = pytest.mark.way("on-demand")
 
 
 def test_an_open_without_its_fd_fails(guest: Guest) -> None:

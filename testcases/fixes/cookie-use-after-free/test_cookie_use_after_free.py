@@ -6,6 +6,8 @@ counts the cookie's object. Closing /dev/cachefiles now withdraws the cache. Wit
 object to wait for and frees the volumes; the object that comes to be afterwards points to one.
 """
 
+import pytest
+
 from harness.provoke import (
     OndemandDaemon,
     delay,
@@ -16,6 +18,8 @@ from harness.provoke import (
     wait_until_no_cache,
 )
 from harness.vm.guest import Guest
+
+pytestmark = [pytest.mark.way("on-demand"), pytest.mark.needs("option CONFIG_KASAN", "option CONFIG_KPROBES")]
 
 # Released long before: as soon as the withdrawal waits for the volume.
 HOLD_MS = 300_000

@@ -9,8 +9,12 @@ An I/O error that needs no broken disk: a folder in the cache that is a mount po
 and cachefiles takes that for one.
 """
 
+import pytest
+
 from harness.provoke import OndemandDaemon, Process, erofs_image, mount_command, mount_scratch
 from harness.vm.guest import Guest
+
+pytestmark = pytest.mark.way("on-demand")
 
 
 def test_a_dying_cache_fails_its_requests(guest: Guest) -> None:

@@ -10,6 +10,8 @@ The two meet at the lock of the file's inode. Here somebody else holds it first 
 then the culling waits for it, then the lookup; locks are granted in that order.
 """
 
+import pytest
+
 from harness.provoke import (
     OndemandDaemon,
     delay,
@@ -20,6 +22,8 @@ from harness.provoke import (
     wait_until,
 )
 from harness.vm.guest import Guest
+
+pytestmark = [pytest.mark.way("on-demand"), pytest.mark.needs("option CONFIG_KPROBES")]
 
 # Released long before.
 HOLD_MS = 300_000

@@ -8,6 +8,8 @@ mount(2) that met it fails as it should; the next one takes the error for a moun
 
 import shlex
 
+import pytest
+
 from harness.provoke import (
     OndemandDaemon,
     erofs_image,
@@ -17,6 +19,11 @@ from harness.provoke import (
     wait_until_no_cache,
 )
 from harness.vm.guest import Guest
+
+pytestmark = [
+    pytest.mark.way("on-demand"),
+    pytest.mark.needs("option CONFIG_FAILSLAB", "option CONFIG_KPROBES", "option CONFIG_SLUB_DEBUG"),
+]
 
 
 def test_a_domain_can_be_mounted_after_one_that_found_no_memory(guest: Guest) -> None:

@@ -9,8 +9,12 @@ just freed, or, when the copy fails, closes whatever has the number by now. With
 last, when nothing can fail any more.
 """
 
+import pytest
+
 from harness.provoke import OndemandDaemon, ParkedRead, Process, erofs_image, mount_command, mount_scratch
 from harness.vm.guest import Guest
+
+pytestmark = [pytest.mark.way("on-demand"), pytest.mark.needs("option CONFIG_USERFAULTFD")]
 
 
 def test_an_anonymous_fd_comes_with_its_message(guest: Guest) -> None:

@@ -8,6 +8,8 @@ Without the fix poll() returns at once as long as anything is in that list, read
 and the daemon spins.
 """
 
+import pytest
+
 from harness.provoke import (
     OndemandDaemon,
     delay,
@@ -18,6 +20,8 @@ from harness.provoke import (
     wait_until,
 )
 from harness.vm.guest import Guest
+
+pytestmark = [pytest.mark.way("on-demand"), pytest.mark.needs("option CONFIG_KPROBES")]
 
 
 def test_only_what_can_be_read_is_announced(guest: Guest) -> None:

@@ -9,8 +9,12 @@ with nobody at work on it: the READ is never delivered, and poll() never says th
 With the fix the object is closed again, and the next read of the device sends the next OPEN.
 """
 
+import pytest
+
 from harness.provoke import OndemandDaemon, Process, delay, erofs_image, mount_command, mount_scratch
 from harness.vm.guest import Guest
+
+pytestmark = [pytest.mark.way("on-demand"), pytest.mark.needs("option CONFIG_KPROBES")]
 
 
 def test_a_failed_reopening_is_tried_again(guest: Guest) -> None:

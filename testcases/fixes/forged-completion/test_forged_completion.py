@@ -8,8 +8,12 @@ has read, and so has no anonymous fd: its READs can never be answered. All this 
 EINVAL, and the request must go on waiting for its true answer.
 """
 
+import pytest
+
 from harness.provoke import OndemandDaemon, Process, delay, erofs_image, mount_command, mount_scratch
 from harness.vm.guest import Guest
+
+pytestmark = [pytest.mark.way("on-demand"), pytest.mark.needs("option CONFIG_KPROBES")]
 
 
 def give_wrong_answer(guest: Guest, daemon: OndemandDaemon, function: str, *command: str) -> None:

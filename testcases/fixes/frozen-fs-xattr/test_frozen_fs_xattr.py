@@ -12,6 +12,8 @@ volume's folder, if the image's file has been in the cache for longer. This is d
 
 import shlex
 
+import pytest
+
 from harness.provoke import (
     OndemandDaemon,
     delay,
@@ -23,6 +25,8 @@ from harness.provoke import (
     wait_until_no_cache,
 )
 from harness.vm.guest import Guest
+
+pytestmark = [pytest.mark.way("on-demand"), pytest.mark.needs("option CONFIG_KPROBES", "option CONFIG_STACKTRACE")]
 
 
 def test_closing_a_cache_waits_for_the_thaw(guest: Guest) -> None:

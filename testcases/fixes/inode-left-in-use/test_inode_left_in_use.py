@@ -7,8 +7,12 @@ Without the fix the mark stays: from then on "Inode already in use", and that im
 any more, however well the daemon does.
 """
 
+import pytest
+
 from harness.provoke import OndemandDaemon, erofs_image, mount_command, mount_scratch
 from harness.vm.guest import Guest
+
+pytestmark = pytest.mark.way("on-demand")
 
 
 def mount(guest: Guest) -> str:

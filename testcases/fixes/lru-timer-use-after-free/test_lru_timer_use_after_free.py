@@ -10,8 +10,12 @@ when it comes to it.
 import re
 import shlex
 
+import pytest
+
 from harness.provoke import OndemandDaemon, erofs_image, mount_command, mount_scratch
 from harness.vm.guest import Guest
+
+pytestmark = [pytest.mark.way("on-demand"), pytest.mark.needs("option CONFIG_MODULE_UNLOAD")]
 
 # fscache_lru_cookie_timeout cannot be set: it has to pass.
 TIMEOUT = 10

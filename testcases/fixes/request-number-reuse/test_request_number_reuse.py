@@ -10,6 +10,8 @@ with the wrong size, before its own file was prepared.
 
 import errno
 
+import pytest
+
 from harness.provoke import (
     OndemandDaemon,
     delay,
@@ -20,6 +22,8 @@ from harness.provoke import (
     wait_until,
 )
 from harness.vm.guest import Guest
+
+pytestmark = [pytest.mark.way("on-demand"), pytest.mark.needs("option CONFIG_KPROBES")]
 
 
 def test_a_late_answer_is_refused(guest: Guest) -> None:

@@ -9,8 +9,12 @@ counts who uses a request.
 The copy is held by a page of the reader's memory that is not there yet.
 """
 
+import pytest
+
 from harness.provoke import OndemandDaemon, ParkedRead, Process, erofs_image, mount_command, mount_scratch
 from harness.vm.guest import Guest
+
+pytestmark = [pytest.mark.way("on-demand"), pytest.mark.needs("option CONFIG_KASAN", "option CONFIG_USERFAULTFD")]
 
 
 def test_a_request_outlives_its_completion(guest: Guest) -> None:

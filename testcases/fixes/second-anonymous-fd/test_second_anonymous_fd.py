@@ -8,8 +8,12 @@ same object; closing the first then erases the id of the second, which leaks, an
 closed while an fd of it is open. With the fix that read fails with EEXIST, and so does the OPEN.
 """
 
+import pytest
+
 from harness.provoke import OndemandDaemon, Process, delay, erofs_image, mount_command, mount_scratch
 from harness.vm.guest import Guest
+
+pytestmark = [pytest.mark.way("on-demand"), pytest.mark.needs("option CONFIG_KPROBES")]
 
 
 def test_reading_an_open_again_gives_no_second_fd(guest: Guest) -> None:

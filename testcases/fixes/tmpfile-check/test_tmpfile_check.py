@@ -12,6 +12,8 @@ import pytest
 from harness.provoke import bind_and_unbind, delay, mount_scratch
 from harness.vm.guest import Guest
 
+pytestmark = [pytest.mark.way("device"), pytest.mark.needs("option CONFIG_OVERLAY_FS", "option CONFIG_KPROBES")]
+
 
 def test_a_cache_needs_temporary_files(guest: Guest) -> None:
     if guest.try_run("grep -q ' ovl_tmpfile$' /proc/kallsyms").status == 0:

@@ -8,8 +8,12 @@ closed, and the hung task detector reports it. The fix takes the request back wh
 reader is killed.
 """
 
+import pytest
+
 from harness.provoke import OndemandDaemon, Process, erofs_image, mount_command, mount_scratch
 from harness.vm.guest import Guest
+
+pytestmark = [pytest.mark.way("on-demand"), pytest.mark.needs("option CONFIG_STACKTRACE")]
 
 
 def test_a_reader_can_be_killed(guest: Guest) -> None:

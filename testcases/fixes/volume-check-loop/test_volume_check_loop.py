@@ -9,6 +9,8 @@ the attribute is missing and something is mounted on the folder, so that it cann
 
 import shlex
 
+import pytest
+
 from harness.provoke import (
     OndemandDaemon,
     delay,
@@ -19,6 +21,8 @@ from harness.provoke import (
     mount_scratch,
 )
 from harness.vm.guest import Guest
+
+pytestmark = [pytest.mark.way("on-demand"), pytest.mark.needs("option CONFIG_KPROBES")]
 
 # The worker complains each time round: slow enough to be read, fast enough to be seen.
 PAUSE_MS = 100

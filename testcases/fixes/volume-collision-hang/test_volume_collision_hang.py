@@ -10,6 +10,8 @@ sleeps on until 20 seconds have passed, and had the file been closed later than 
 
 import shlex
 
+import pytest
+
 from harness.provoke import (
     OndemandDaemon,
     erofs_image,
@@ -20,6 +22,8 @@ from harness.provoke import (
     wait_until,
 )
 from harness.vm.guest import Guest
+
+pytestmark = pytest.mark.way("on-demand")
 
 # Bits of fscache_volume.flags, in hexadecimal: ACQUIRE_PENDING; RELINQUISHED and COLLIDED_WITH.
 WAITING = "tail -n +3 /proc/fs/fscache/volumes | grep -q ' 08 '"

@@ -8,6 +8,8 @@ goes on. Without the fix the withdrawal holds no reference, the mount frees the 
 withdrawal goes on with memory that is gone.
 """
 
+import pytest
+
 from harness.provoke import (
     OndemandDaemon,
     delay,
@@ -19,6 +21,8 @@ from harness.provoke import (
     wait_until_no_cache,
 )
 from harness.vm.guest import Guest
+
+pytestmark = [pytest.mark.way("on-demand"), pytest.mark.needs("option CONFIG_KASAN", "option CONFIG_KPROBES")]
 
 # Released long before.
 HOLD_MS = 300_000

@@ -9,8 +9,12 @@ buffer. erofs has nothing to be compared: its attribute is the four bytes and no
 
 import shlex
 
+import pytest
+
 from harness.provoke import OndemandDaemon, delay, erofs_image, mount_command, mount_scratch
 from harness.vm.guest import Guest
+
+pytestmark = [pytest.mark.way("on-demand"), pytest.mark.needs("option CONFIG_KASAN", "option CONFIG_KPROBES")]
 
 
 def test_the_attribute_of_a_new_volume_fits_its_buffer(guest: Guest) -> None:

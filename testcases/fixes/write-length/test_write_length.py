@@ -7,6 +7,8 @@ assume that everything was written: a daemon that hands over two pages hears tha
 although nobody wrote the second.
 """
 
+import pytest
+
 from harness.provoke import (
     AnonymousFd,
     OndemandDaemon,
@@ -17,6 +19,8 @@ from harness.provoke import (
     mount_scratch,
 )
 from harness.vm.guest import Guest
+
+pytestmark = [pytest.mark.way("on-demand"), pytest.mark.needs("option CONFIG_KPROBES")]
 
 PAGE = 4096
 

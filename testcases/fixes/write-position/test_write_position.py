@@ -6,6 +6,8 @@ Without the fix the position stays at 0: each write says that all went well and 
 before it. What is left in the cache is the image's last piece, at the place of the first.
 """
 
+import pytest
+
 from harness.provoke import (
     AnonymousFd,
     OndemandDaemon,
@@ -16,6 +18,8 @@ from harness.provoke import (
     mount_scratch,
 )
 from harness.vm.guest import Guest
+
+pytestmark = [pytest.mark.way("on-demand"), pytest.mark.needs("option CONFIG_KPROBES")]
 
 PIECE = 65536
 CACHED = "/cache/cache/Ierofs,image/@*/Dimage"

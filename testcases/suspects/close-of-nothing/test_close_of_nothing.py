@@ -11,8 +11,12 @@ Found in the logs of daemons in stress runs.
 
 import shlex
 
+import pytest
+
 from harness.provoke import OndemandDaemon, erofs_image, mount_command, mount_scratch
 from harness.vm.guest import Guest
+
+pytestmark = pytest.mark.way("on-demand")
 
 
 def test_a_close_is_taken_back_when_its_file_is_closed(guest: Guest) -> None:

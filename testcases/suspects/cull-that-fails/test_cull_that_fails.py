@@ -11,8 +11,12 @@ The refusal is cachefiles' own error injection.
 
 import shlex
 
+import pytest
+
 from harness.provoke import OndemandDaemon, erofs_image, mount_command, mount_scratch, wait_until_no_cookies
 from harness.vm.guest import Guest
+
+pytestmark = pytest.mark.way("on-demand")
 
 ERROR_INJECTION = "/proc/sys/cachefiles/error_injection"
 EIO = 2

@@ -12,8 +12,12 @@ A file whose attribute is there and wrong is replaced; so should this one be.
 
 import shlex
 
+import pytest
+
 from harness.provoke import OndemandDaemon, erofs_image, mount_command, mount_scratch
 from harness.vm.guest import Guest
+
+pytestmark = pytest.mark.way("on-demand")
 
 ATTRIBUTE = "user.CacheFiles.cache"
 

@@ -10,6 +10,8 @@ Found by a sweep (harness sweep worker-cookie-again).
 
 import shlex
 
+import pytest
+
 from harness.provoke import (
     OndemandDaemon,
     Process,
@@ -21,6 +23,8 @@ from harness.provoke import (
 )
 from harness.provoke.failing_allocation import FOLDER
 from harness.vm.guest import Guest
+
+pytestmark = [pytest.mark.way("on-demand"), pytest.mark.needs("option CONFIG_FAILSLAB")]
 
 
 def test_an_image_can_be_mounted_after_a_close_that_found_no_memory(guest: Guest) -> None:

@@ -11,6 +11,8 @@ Found by a sweep (harness sweep worker-reopen).
 
 import shlex
 
+import pytest
+
 from harness.provoke import (
     OndemandDaemon,
     Process,
@@ -21,6 +23,8 @@ from harness.provoke import (
     mount_scratch,
 )
 from harness.vm.guest import Guest
+
+pytestmark = [pytest.mark.way("on-demand"), pytest.mark.needs("option CONFIG_KPROBES", "option CONFIG_FAILSLAB")]
 
 # By then the daemon sleeps.
 DELAY_MS = 1000

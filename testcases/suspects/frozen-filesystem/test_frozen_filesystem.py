@@ -10,6 +10,8 @@ notices that a transaction begins on a frozen filesystem, warns, and goes on.
 
 import shlex
 
+import pytest
+
 from harness.provoke import (
     OndemandDaemon,
     Process,
@@ -21,6 +23,8 @@ from harness.provoke import (
     wait_until_no_cookies,
 )
 from harness.vm.guest import Guest
+
+pytestmark = pytest.mark.way("on-demand")
 
 #: Somebody waits for the thaw: cachefiles, or the daemon, which writes to the file that should not be there.
 WAITS = "cat /proc/[0-9]*/stack 2>/dev/null | grep -q ' mnt_want_write\\| percpu_rwsem_wait\\| sb_start_write'"

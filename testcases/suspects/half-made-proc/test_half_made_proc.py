@@ -8,8 +8,12 @@ that. fscache_proc_cleanup() uses remove_proc_subtree(). ``harness sweep module-
 Each allocation of the module's load fails once.
 """
 
+import pytest
+
 from harness.provoke import load_with_failures
 from harness.vm.guest import Guest
+
+pytestmark = [pytest.mark.way("device"), pytest.mark.needs("option CONFIG_FAILSLAB")]
 
 
 def test_nothing_is_left_of_a_load_that_failed(guest: Guest) -> None:

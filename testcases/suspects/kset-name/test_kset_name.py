@@ -6,8 +6,12 @@ frees the name. 1662cea4623f ("kset: fix memory leak when kset_register() return
 itself. This is no bug of the caches: ``harness sweep module-load`` found it.
 """
 
+import pytest
+
 from harness.provoke import failing_allocation
 from harness.vm.guest import Guest
+
+pytestmark = [pytest.mark.way("device"), pytest.mark.needs("option CONFIG_FAILSLAB")]
 
 
 def test_the_name_is_freed_when_the_registration_fails(guest: Guest) -> None:

@@ -9,8 +9,12 @@ mapped. This is no bug of the caches: random delays found it.
 Whether it shows depends on a function's length, so the last one of each module is tried.
 """
 
+import pytest
+
 from harness.provoke import delay
 from harness.vm.guest import Guest
+
+pytestmark = [pytest.mark.way("device"), pytest.mark.needs("option CONFIG_KPROBES")]
 
 MODULES = ("netfs", "fscache", "cachefiles", "erofs")
 

@@ -7,8 +7,12 @@ load fails with EINVAL instead of ENOMEM. ``harness sweep module-load`` found it
 Each allocation of the load of erofs fails once, unless it is stepped over: how many come before it varies.
 """
 
+import pytest
+
 from harness.provoke import load_with_failures
 from harness.vm.guest import Guest
+
+pytestmark = [pytest.mark.way("device"), pytest.mark.needs("option CONFIG_FAILSLAB")]
 
 
 def test_a_load_without_memory_fails_in_silence(guest: Guest) -> None:

@@ -10,8 +10,12 @@ what is there and right, and says that all went well.
 A write where it was asked for would be right, and so would a refusal, which is what Linux 6.12 does (ENOBUFS).
 """
 
+import pytest
+
 from harness.provoke import AnonymousFd, OndemandDaemon, erofs_image, in_background, mount_command, mount_scratch
 from harness.vm.guest import Guest
+
+pytestmark = pytest.mark.way("on-demand")
 
 PAGE = 4096
 BLOCK = 512

@@ -8,8 +8,12 @@ have a slab cache: ``harness sweep module-load`` found it.
 Each allocation of the load of cachefiles, which has one, fails once.
 """
 
+import pytest
+
 from harness.provoke import load_with_failures
 from harness.vm.guest import Guest
+
+pytestmark = [pytest.mark.way("device"), pytest.mark.needs("option CONFIG_FAILSLAB")]
 
 
 def test_nothing_is_left_of_a_load_that_failed(guest: Guest) -> None:

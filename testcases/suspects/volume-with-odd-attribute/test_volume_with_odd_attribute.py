@@ -12,6 +12,8 @@ moved; a filesystem that went read-only after an error does it, too.
 
 import shlex
 
+import pytest
+
 from harness.provoke import (
     OndemandDaemon,
     delay,
@@ -22,6 +24,8 @@ from harness.provoke import (
     mount_scratch,
 )
 from harness.vm.guest import Guest
+
+pytestmark = [pytest.mark.way("on-demand"), pytest.mark.needs("option CONFIG_KPROBES")]
 
 # The worker complains each time round: slow enough to be read, fast enough to be seen.
 PAUSE_MS = 100

@@ -12,6 +12,8 @@ host that gives its processor to somebody else.
 
 import shlex
 
+import pytest
+
 from harness.provoke import (
     OndemandDaemon,
     Process,
@@ -22,6 +24,8 @@ from harness.provoke import (
     wait_until_no_cache,
 )
 from harness.vm.guest import Guest
+
+pytestmark = [pytest.mark.way("on-demand"), pytest.mark.needs("option CONFIG_KPROBES")]
 
 #: How long the withdrawal is held up, with interrupts off: a second processor frees the cookie in a few milliseconds,
 #: once it goes on.
