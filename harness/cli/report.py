@@ -17,7 +17,7 @@ from harness.runner.results_folder import ResultsFolder, read_run, write_reports
 
 
 def report_(
-    run: Annotated[Path | None, typer.Argument(metavar="[RUN]", help="A run's folder. Default: runs/latest.")] = None,
+    run: Annotated[Path | None, typer.Argument(metavar="RUN", help="A run's folder. Default: runs/latest.")] = None,
     as_json: JsonOption = False,
 ) -> None:
     """Write results.json, junit.xml and report.html of a run that was killed.
