@@ -63,7 +63,7 @@ def settings(
 ) -> Settings:
     """The settings that options of a command choose, on a host that has all programs.
 
-    The arguments are the attributes of :class:`~harness.runner.lab.Settings`; ``memory`` is in MiB.
+    The arguments are the attributes of :class:`~harness.runner.settings.Settings`; ``memory`` is in MiB.
 
     Raises:
         UserError: a program is missing, or a commit is given without the repository that has it.
