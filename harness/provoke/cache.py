@@ -83,12 +83,12 @@ def wait_until(guest: Guest, condition: str, *, timeout: float = 10.0) -> None:
     Args:
         guest: a booted guest.
         condition: a shell command that ends with 0 once it holds.
-        timeout: seconds, before the guest's patience is applied.
+        timeout: seconds, before the guest's time factor is applied.
 
     Raises:
         CommandOverdue: it did not come to hold.
     """
-    seconds = timeout * guest.patience
+    seconds = timeout * guest.time_factor
     script = (
         f"end=$(( $(date +%s) + {seconds:.0f} )); "
         f"until {condition}; do [ $(date +%s) -lt $end ] || exit 124; usleep 20000; done"

@@ -21,7 +21,7 @@ from harness.provoke.fscache_state import WAITING_IN_SHELL
 from harness.provoke.operations import Operation
 from harness.vm.guest import CommandOverdue, Guest, GuestStopped
 
-#: How long an iteration may take, before the guest's patience is applied. One takes a second without KVM.
+#: How long an iteration may take, before the guest's time factor is applied. One takes a second without KVM.
 _SECONDS = 20.0
 #: How long what is left to workers may take, in the guest's time.
 _SETTLING_SECONDS = 10
@@ -210,7 +210,7 @@ def switch_on(guest: Guest, operation: Operation) -> None:
     if operation.worker:
         guest.load_lab_module(MODULE)
         guest.run(f"echo {operation.worker} >{FOLDER}/function")
-    guest.clear_kmemleak()
+    guest.kmemleak.clear()
 
 
 def iterate(guest: Guest, operation: Operation, fault: Fault, modules: Sequence[str]) -> Seen:
@@ -233,7 +233,7 @@ def iterate(guest: Guest, operation: Operation, fault: Fault, modules: Sequence[
     except (CommandOverdue, GuestStopped) as error:
         trouble = error
     else:
-        console.wait_for(_ENDED.format(name), Deadline.after(_CONSOLE_SECONDS * guest.patience), start)
+        console.wait_for(_ENDED.format(name), Deadline.after(_CONSOLE_SECONDS * guest.time_factor), start)
     console.settle(Deadline.after(_CONSOLE_SECONDS))
     said = _read(output)
     lines = console.lines_from(start)
@@ -249,7 +249,7 @@ def _still_blocked(guest: Guest, blocked: Mapping[int, str]) -> tuple[str, ...]:
     """Which of some tasks wait without an end: a worker may just have been writing to the disk."""
     start = guest.console.position()
     guest.run(f"sleep {_BLOCKED_SECONDS}; echo w >/proc/sysrq-trigger; echo '{_LOOKED}' >/dev/kmsg")
-    guest.console.wait_for(_LOOKED, Deadline.after(_CONSOLE_SECONDS * guest.patience), start)
+    guest.console.wait_for(_LOOKED, Deadline.after(_CONSOLE_SECONDS * guest.time_factor), start)
     later = parse_blocked(guest.console.lines_from(start))
     return tuple(f"{later[pid]} is stuck in the kernel" for pid in blocked if pid in later)
 

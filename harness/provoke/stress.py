@@ -30,7 +30,7 @@ _FUNCTION = re.compile(
 _OF_DAEMON = re.compile(r"-(\d+)\.")
 _COUNT = re.compile(r"did \S+ \d+$")
 #: Seconds that a step's background work may take in the guest, until it is killed; and all of the steps, before
-#: the guest's patience is applied.
+#: the guest's time factor is applied.
 _EACH_SECONDS, _ALL_SECONDS = 30, 100.0
 #: How long what was held back may take once nothing holds it back; a killed process; and what the last steps began.
 _SETTLING_SECONDS, _DYING_SECONDS, _COMING_SECONDS = 20, 5, 10
