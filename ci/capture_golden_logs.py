@@ -100,7 +100,7 @@ def printed(lab: Lab, provocation: Provocation) -> bytes:
             before = console.stat().st_size
             with contextlib.suppress(GuestStopped):
                 in_background(guest, "sh", "-c", provocation.trigger)
-            deadline = Deadline.after(_REPORT_SECONDS * guest.patience)
+            deadline = Deadline.after(_REPORT_SECONDS * guest.time_factor)
             while not guest.console.findings and not guest.console.closed:
                 if deadline.passed():
                     raise CommandOverdue(f"{provocation.kind}: nothing was reported")
@@ -112,9 +112,9 @@ def printed(lab: Lab, provocation: Provocation) -> bytes:
 def leak_records(lab: Lab) -> bytes:
     """kmemleak's file after a deliberate leak."""
     with tempfile.TemporaryDirectory() as scratch, booted(lab, Path(scratch)) as guest:
-        guest.clear_kmemleak()
+        guest.kmemleak.clear()
         guest.run(f"echo 1 >{_CANARY}/leak")
-        guest.scan_kmemleak()
+        guest.kmemleak.scan()
         return guest.read("/sys/kernel/debug/kmemleak").encode()
 
 

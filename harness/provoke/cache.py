@@ -77,12 +77,12 @@ def wait_until(guest: Guest, condition: str, *, timeout: float = 10.0) -> None:
     Args:
         guest: a booted guest.
         condition: a shell command that ends with 0 once it holds.
-        timeout: seconds, before the guest's patience is applied.
+        timeout: seconds, before the guest's time factor is applied.
 
     Raises:
         CommandOverdue: the condition did not become true.
     """
-    seconds = timeout * guest.patience
+    seconds = timeout * guest.time_factor
     if not _within(guest, condition, seconds, timeout + 5):
         raise CommandOverdue(f"{condition!r} did not become true within {seconds:.0f} s")
 

@@ -53,12 +53,12 @@ class OndemandDaemon:
 
         Args:
             event: such as ``open`` or ``read:2`` for the second one.
-            timeout: seconds, before the guest's patience is applied.
+            timeout: seconds, before the guest's time factor is applied.
 
         Raises:
             CommandOverdue: it did not happen in time.
         """
-        seconds = timeout * self._guest.patience
+        seconds = timeout * self._guest.time_factor
         words = [_PROGRAM, "--await", self._log, event, "--timeout", f"{seconds:.0f}"]
         result = self._guest.try_run(shlex.join(words), timeout=timeout + 5)
         if result.status == _TIMED_OUT:

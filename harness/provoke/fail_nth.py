@@ -21,7 +21,7 @@ from harness.provoke.operations import Operation
 from harness.provoke.shell import assignments, shell_text
 from harness.vm.guest import CommandOverdue, Guest, GuestStopped
 
-#: How long an iteration may take, before the guest's patience is applied. One takes a second without KVM.
+#: How long an iteration may take, before the guest's time factor is applied. One takes a second without KVM.
 _SECONDS = 20.0
 #: How long workers may take for what the operation left to them, on the guest's clock.
 _SETTLING_SECONDS = 10
@@ -85,7 +85,7 @@ def switch_on(guest: Guest, operation: Operation) -> None:
     if operation.worker:
         guest.load_lab_module(MODULE)
     guest.run("sh -s switch_on", stdin=script(operation, ()).encode())
-    guest.clear_kmemleak()
+    guest.kmemleak.clear()
 
 
 def iterate(guest: Guest, operation: Operation, fault: Fault, modules: Sequence[str]) -> IterationReport:
@@ -108,7 +108,7 @@ def iterate(guest: Guest, operation: Operation, fault: Fault, modules: Sequence[
     except (CommandOverdue, GuestStopped) as caught:
         error = caught
     else:
-        console.wait_for(_ENDED.format(name), Deadline.after(_CONSOLE_SECONDS * guest.patience), start)
+        console.wait_for(_ENDED.format(name), Deadline.after(_CONSOLE_SECONDS * guest.time_factor), start)
     console.settle(Deadline.after(_CONSOLE_SECONDS))
     printed = _parse_output(output)
     lines = console.lines_from(start)
@@ -125,7 +125,7 @@ def _still_blocked(guest: Guest, blocked: Mapping[int, str]) -> tuple[str, ...]:
     """Which of some blocked tasks are stuck: a worker may just have been writing to the disk."""
     start = guest.console.position()
     guest.run(f"sleep {_BLOCKED_SECONDS}; echo w >/proc/sysrq-trigger; echo '{_LISTED}' >/dev/kmsg")
-    guest.console.wait_for(_LISTED, Deadline.after(_CONSOLE_SECONDS * guest.patience), start)
+    guest.console.wait_for(_LISTED, Deadline.after(_CONSOLE_SECONDS * guest.time_factor), start)
     later = parse_blocked(guest.console.lines_from(start))
     return tuple(f"{later[pid]} is stuck in the kernel" for pid in blocked if pid in later)
 

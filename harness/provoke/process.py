@@ -47,10 +47,10 @@ class Process:
         """Whether it ends in time; for a process that hangs on only one of two kernels.
 
         Args:
-            seconds: before the guest's patience is applied.
+            seconds: before the guest's time factor is applied.
         """
         condition = f"[ -s {self._files}.status ]"
-        return holds_within(self._guest, condition, seconds=seconds * self._guest.patience)
+        return holds_within(self._guest, condition, seconds=seconds * self._guest.time_factor)
 
     def errors(self) -> str:
         """What it has written to standard error so far."""

@@ -29,9 +29,9 @@ _FUNCTION = re.compile(
 )
 _OF_DAEMON = re.compile(r"-(\d+)\.")
 _COUNT = re.compile(r"did \S+ \d+$")
-#: How long all steps may take, before the guest's patience is applied; the others are on the guest's clock: a step's
-#: background work, until it is killed; a task to go on that nothing holds back any more; a killed process to end; the
-#: last steps to have an effect.
+#: How long all steps may take, before the guest's time factor is applied; the others are on the guest's clock: a
+#: step's background work, until it is killed; a task to go on that nothing holds back any more; a killed process to
+#: end; the last steps to have an effect.
 _ALL_SECONDS = 100.0
 _EACH_SECONDS, _SETTLING_SECONDS, _DYING_SECONDS, _COMING_SECONDS = 30, 20, 5, 10
 

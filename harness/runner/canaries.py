@@ -122,7 +122,7 @@ class Canaries:
             names = self._expected()
             guest = self._take_guest(self._folder, life).guest
             guest.load_lab_module("lab_canary")
-            guest.clear_kmemleak()
+            guest.kmemleak.clear()
             for name in names:
                 guest.run(f"echo 1 >/sys/kernel/debug/lab_canary/{name}")
             self._provoked = _Provoked(names, guest, life.pop_all(), time.monotonic())
@@ -132,7 +132,7 @@ class Canaries:
         provoked = self._provoked
         if provoked is not None and _LEAK in provoked.names and not provoked.scanning:
             with self._guest_may_fail():
-                provoked.guest.begin_to_scan(time.monotonic() - provoked.since)
+                provoked.guest.kmemleak.start_scan(time.monotonic() - provoked.since)
                 provoked.scanning = True
 
     def failure(self) -> str:
@@ -193,7 +193,7 @@ class Canaries:
 
     def _not_seen(self, provoked: _Provoked) -> str:
         """Which canaries no finding names; empty where there is none. Writes the findings."""
-        leaks = provoked.guest.scanned() if provoked.scanning else ()
+        leaks = provoked.guest.kmemleak.finish_scan() if provoked.scanning else ()
         provoked.guest.console.settle(Deadline.after(_SETTLE_SECONDS))
         findings = (*provoked.guest.console.findings, *leaks)
         judge.write_findings(self._folder, findings)

@@ -107,7 +107,7 @@ class CaseRun:
             self.guest = self._ready.guest
         with self._in_stage(Stage.LOAD):
             self.guest.load_modules_under_test(modules_under_test)
-            self.guest.clear_kmemleak()
+            self.guest.kmemleak.clear()
         self._stage = Stage.WORKLOAD
         self._workload_started = time.monotonic()
 
@@ -138,7 +138,7 @@ class CaseRun:
         leaks: tuple[Finding, ...] = ()
         if scans:
             with self._in_stage_that_may_fail(Stage.SCAN, guest):
-                leaks = guest.scan_kmemleak(time.monotonic() - ended)
+                leaks = guest.kmemleak.scan(time.monotonic() - ended)
         if unload is not None and self._error is None:
             with self._in_stage_that_may_fail(Stage.UNLOAD, guest):
                 unload(guest)
@@ -180,8 +180,8 @@ class CaseRun:
     def _decide(self, leaks: tuple[Finding, ...]) -> Result:
         error = self._error
         findings = self._explain((*console_findings(self.guest, self._folder), *leaks))
-        if self.guest is not None and self.guest.console.log_trouble:
-            error = LabError(f"the console could not be saved: {self.guest.console.log_trouble}")
+        if self.guest is not None and self.guest.console.log_error:
+            error = LabError(f"the console could not be saved: {self.guest.console.log_error}")
         outcome, message = judge.decide(error, findings, self.guest.machine.exit_status() if self.guest else None)
         attempts = self._ready.attempts if self._ready else _failed_attempts(error, self._stage)
         shape = self._lab.guests.shape() if attempts else None

@@ -16,16 +16,9 @@ from harness.runner.builder import Builder
 from harness.vm import accel
 from harness.vm.bringup import GuestMaker, Recipe
 from harness.vm.guest import CommandOverdue, Guest, GuestStopped
-from harness.vm.machine import (
-    QEMU,
-    Accelerator,
-    MachineShape,
-    QemuProgram,
-    host_tsc_khz,
-    machine_for,
-    qemu_program,
-)
+from harness.vm.machine import QEMU, Accelerator, MachineShape, host_tsc_khz, machine_for
 from harness.vm.pool import GuestPool, ReadyGuest
+from harness.vm.qemu import QemuProgram, qemu_program
 
 #: Everything that work in a guest raises when the guest, the lab or an expectation fails.
 FAILURES = (HarnessError, GuestStopped, CommandOverdue, AssertionError)

@@ -3,21 +3,17 @@
 
 from __future__ import annotations
 
-import contextlib
 import json
 import signal
 from collections.abc import Sequence
 from pathlib import Path
 
-from harness.core.deadline import Deadline
 from harness.core.errors import HarnessError, LabError
 from harness.core.model import Finding, FindingKind, Outcome, Result
 from harness.core.typed_json import encoded
 from harness.report.findings import decoded_stacks, marks
 from harness.vm.guest import CommandOverdue, Guest, GuestStopped
 
-#: For SysRq: a guest that hangs as a whole does not answer. To be multiplied by the guest's time factor.
-_SYSRQ_SECONDS = 3.0
 _HANGS = frozenset({FindingKind.HUNG_TASK, FindingKind.STALL, FindingKind.LOCKUP})
 
 
@@ -115,13 +111,9 @@ def still_answers(error: BaseException | None) -> bool:
 
 
 def dump_blocked_tasks(guest: Guest, error: BaseException) -> None:
-    """After a hang: have the kernel print its blocked tasks (SysRq w), as evidence in the console log."""
-    if not isinstance(error, CommandOverdue):
-        return
-    start = guest.console.position()
-    with contextlib.suppress(Exception):
-        guest.run("echo 1 >/proc/sys/kernel/sysrq; echo w >/proc/sysrq-trigger", timeout=_SYSRQ_SECONDS)
-        guest.console.wait_for("Show Blocked State", Deadline.after(2), start)
+    """After a hang: have the kernel log its blocked tasks (SysRq w), as evidence in the console log."""
+    if isinstance(error, CommandOverdue):
+        guest.log_blocked_tasks()
 
 
 def write_findings(folder: Path, findings: Sequence[Finding]) -> None:

@@ -21,7 +21,7 @@ from harness.runner.canaries import Canaries, canaries_of
 from harness.runner.guests import Guests
 from harness.runner.settings import Settings
 from harness.vm.accel import Choice
-from harness.vm.machine import QemuProgram
+from harness.vm.qemu import QemuProgram
 
 
 @dataclass(frozen=True)

@@ -33,7 +33,7 @@ from harness.tests.fake_kernel_tree import BuildFailure
 from harness.tests.fake_qemu import Boot, FakeQemu
 from harness.tests.processes import Ended, HarnessCommand, holds, is_running
 from harness.vm.bringup import GuestMaker
-from harness.vm.machine import QemuProgram
+from harness.vm.qemu import QemuProgram
 
 # The machine may be busy with kernels and guests: how long an example takes means nothing.
 hypothesis.settings.register_profile("lab", deadline=None, max_examples=40)
@@ -216,6 +216,7 @@ def qemu(
     fake.play(Boot())
     yield fake
     assert holds(lambda: not any(map(is_running, fake.pids())))
+    assert fake.unexpected() == [], "a guest was given commands that neither the test nor the fake QEMU expects"
     assert list(scratch.glob("lab-*")) == []
 
 

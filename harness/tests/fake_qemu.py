@@ -1,14 +1,18 @@
 # SPDX-License-Identifier: GPL-2.0-only
-"""Stands in for qemu-system-x86_64: a guest that boots at once and does what a script says.
+"""Stands in for qemu-system-x86_64: a guest that boots at once and does what a scenario says.
 
 It reads the command line the harness gives QEMU, connects to the console's and the monitor's
-sockets, prints a boot log, and answers SSH with the keys of the seed disk. What happens, boot by
-boot, stands in ``scenario.json`` of the folder that ``FAKE_QEMU`` names; there it also leaves, for
-each boot, its process id (``boot-N.pid``) and the seed (``boot-N.tar``).
+sockets, prints a boot log, answers SSH with the keys of the seed disk, and has a shell on a second serial port. What
+happens, boot by boot, stands in ``scenario.json`` of the folder that ``FAKE_QEMU`` names; there it also leaves, for
+each boot, its process id (``boot-N.pid``) and the seed (``boot-N.tar``), and what nobody expected (``unexpected``):
+a command that neither the scenario nor :data:`EXPECTED` knows, or a QMP command that is none of
+:data:`QMP_COMMANDS`, fails, and so does the test.
 """
 
 from __future__ import annotations
 
+import base64
+import contextlib
 import enum
 import fcntl
 import importlib
@@ -34,6 +38,41 @@ VERSION = "QEMU emulator version 7.2.0 (fake)"
 SCENARIO = "scenario.json"
 #: A file that appears when a command hangs.
 HANGS = "hangs"
+#: A file with the commands that nobody expected, as JSON, one a line.
+UNEXPECTED = "unexpected"
+#: What bash calls a command that it does not find.
+NOT_FOUND = 127
+
+#: What the lab itself has every guest do, and the work of the fake checkout's test cases: these succeed silently.
+EXPECTED = "|".join(
+    [
+        "^workload$",
+        "^tar -x -C / (&& depmod )?&& modprobe -a ",
+        r"^cat >/tmp/lab_\w+\.ko$",
+        r"^insmod /tmp/lab_\w+\.ko$",
+        r"^echo 1 >/sys/kernel/debug/lab_canary/\w+$",
+        "^echo clear >/sys/kernel/debug/kmemleak$",
+        "^(mkfifo /run/kmemleak && \\()?sleep [0-9.]+; echo scan >/sys/kernel/debug/kmemleak; ",
+        "^cat /run/kmemleak$",
+        "^echo 1 >/proc/sys/kernel/sysrq; echo w >/proc/sysrq-trigger$",
+        r"^for n in \$\(seq \d+\); do taskset ",
+    ]
+)
+
+#: The QMP commands that the lab gives QEMU.
+QMP_COMMANDS = frozenset(
+    [
+        "getfd",
+        "human-monitor-command",
+        "migrate",
+        "migrate-set-capabilities",
+        "migrate-set-parameters",
+        "qmp_capabilities",
+        "query-status",
+        "quit",
+        "stop",
+    ]
+)
 
 BOOT_LOG = """\
 [    0.000000] Linux version 6.1.0-fake (lab@lab) #1 SMP PREEMPT_DYNAMIC
@@ -119,13 +158,14 @@ class Ssh(enum.StrEnum):
 
 
 class Then(enum.StrEnum):
-    """What happens in the middle of a command."""
+    """What happens while a command runs."""
 
     NOTHING = "nothing"
     PANIC = "panic"
     KILLED = "killed"
     RESET = "reset"
     HANG = "hang"
+    SSH_DIES = "SSH dies"
 
 
 @dataclass(frozen=True)
@@ -154,12 +194,14 @@ class Boot:
     Attributes:
         start: how it goes.
         ssh: what the SSH server does.
-        replies: what commands do, the first that matches counts; others succeed silently.
+        replies: what commands do, the first that matches counts. Others succeed silently where :data:`EXPECTED` has
+            them.
         leaks: what kmemleak's file shows.
         sees_canaries: the deliberate bugs are reported.
         chatter: what the console shows before the boot log.
         ignores_sigterm: it must be killed.
         silent_to: a QMP command that a running machine does not answer.
+        console_answers: the shell on the serial port does.
     """
 
     start: Start = Start.READY
@@ -170,6 +212,7 @@ class Boot:
     chatter: str = ""
     ignores_sigterm: bool = False
     silent_to: str = ""
+    console_answers: bool = True
 
 
 @dataclass(frozen=True)
@@ -179,13 +222,22 @@ class FakeQemu:
     folder: Path
 
     def play(self, *boots: Boot) -> None:
-        """Say what happens in each boot; the last one stands for all that follow."""
+        """Set what happens in each boot; the last one is used for all that follow."""
         (self.folder / SCENARIO).write_text(json.dumps([asdict(boot) for boot in boots]))
 
     def pids(self) -> list[int]:
         """The processes of all boots so far, in order."""
         files = sorted(self.folder.glob("boot-*.pid"), key=lambda file: int(file.stem.split("-")[1]))
         return [int(file.read_text()) for file in files]
+
+    def unexpected(self) -> list[str]:
+        """The commands so far that nobody expected."""
+        file = self.folder / UNEXPECTED
+        return [json.loads(line) for line in file.read_text().splitlines()] if file.exists() else []
+
+    def forget_unexpected(self) -> None:
+        """Let no test fail for the commands so far that nobody expected."""
+        (self.folder / UNEXPECTED).unlink()
 
     def seeds(self) -> list[bytes]:
         """The seed archives of all boots so far."""
@@ -284,6 +336,12 @@ class Machine:
 
     def _take_request(self, request: dict[str, Any]) -> None:
         answer: object = {}
+        identity = {"id": request["id"]} if "id" in request else {}
+        if request["execute"] not in QMP_COMMANDS:
+            _note_unexpected(json.dumps(request))
+            error = {"class": "CommandNotFound", "desc": f"nobody expected this command: {request['execute']}"}
+            self._answer({"error": error, **identity})
+            return
         if request["execute"] == self.boot.silent_to and self.status == "running":
             return
         if request["execute"] == "query-status":
@@ -296,7 +354,6 @@ class Machine:
         if request["execute"] == "human-monitor-command":
             port = self.listener.getsockname()[1]
             answer = f"Hub -1 (net):\r\n  TCP[HOST_FORWARD]  12  127.0.0.1 {port}  10.0.2.15  22  0  0\r\n"
-        identity = {"id": request["id"]} if "id" in request else {}
         self._answer({"return": answer, **identity})
         if self.status == "inmigrate":
             self.status = "running"
@@ -318,7 +375,9 @@ class Machine:
 
     def run(self, command: str) -> Reply:
         """What a command does; the panics and resets among them do not return."""
-        reply = next((one for one in self.boot.replies if re.search(one.command, command)), Reply(""))
+        reply = next((one for one in self.boot.replies if re.search(one.command, command)), None)
+        if reply is None:
+            reply = Reply("") if re.search(EXPECTED, command) else _unexpected(command)
         if "lab_canary/use_after_free" in command and self.boot.sees_canaries:
             self.say(kasan_report("lab_canary_use_after_free"))
         if "lab_canary/leak" in command and self.boot.sees_canaries:
@@ -333,10 +392,11 @@ class Machine:
         if reply.then is Then.PANIC:
             self.say(PANIC)
             os._exit(0)  # panic=-1 and -no-reboot
-        if reply.then in (Then.RESET, Then.KILLED):
+        if reply.then in (Then.RESET, Then.KILLED, Then.SSH_DIES):
             # A process that ends closes its sockets one after the other; these are the first.
             for connection in self.connections:
                 connection.shutdown(socket.SHUT_RDWR)
+        if reply.then in (Then.RESET, Then.KILLED):
             time.sleep(0.1)
         if reply.then is Then.RESET:
             os._exit(0)
@@ -344,6 +404,80 @@ class Machine:
             os.kill(self.pid, signal.SIGKILL)
             signal.pause()
         return reply
+
+
+def _note_unexpected(command: str) -> None:
+    with (Path(os.environ[VARIABLE]) / UNEXPECTED).open("a") as file:
+        file.write(json.dumps(command) + "\n")
+
+
+def _unexpected(command: str) -> Reply:
+    _note_unexpected(command)
+    return Reply("", errors=f"nobody expected this command: {command}\n", status=NOT_FOUND)
+
+
+class SerialShell:
+    """The shell on the second serial port, as far as somebody types into it what the harness does.
+
+    Args:
+        machine: runs the commands.
+        user: whoever has connected to the port.
+    """
+
+    def __init__(self, machine: Machine, user: socket.socket) -> None:
+        self._machine = machine
+        self._input = user.makefile("r", newline="\n")
+        self._user = user
+        #: busybox's shell edits lines, and asks the terminal for the cursor after its prompt.
+        self._prompt = "guest:~# \x1b[6n"
+
+    def serve(self) -> None:
+        """Read lines until the user goes."""
+        for line in self._input:
+            if self._prompt:
+                self._print(line.replace("\n", "\r\n"))
+            self._take(line.rstrip("\n"))
+            self._print(self._prompt)
+
+    def _take(self, line: str) -> None:
+        if line.lstrip("\x03") == "stty -echo; PS1=; PS2=; echo console 'answers'":
+            self._prompt = ""
+            self._print("console answers\r\n")
+        elif match := re.fullmatch(r'echo begin (\w+); sh -c "\$\(base64 -d <<\.', line):
+            self._run_script(match[1])
+        elif re.fullmatch(r"stty echo cols \d+ rows \d+; TERM=\S+ exec sh -l", line):
+            self._prompt = "guest:~# "
+        else:
+            reply = self._machine.run(line)
+            self._print(reply.output + reply.errors)
+
+    def _run_script(self, mark: str) -> None:
+        encoded = "".join(iter(lambda: self._input.readline().rstrip("\n"), "."))
+        reply = self._machine.run(base64.b64decode(encoded).decode())
+        end = self._input.readline()
+        assert end == f')" 2>&1 </dev/null; echo "{mark} $?"\n', end
+        if reply.then is not Then.HANG:
+            self._print(f"begin {mark}\n{reply.output}{reply.errors}{mark} {reply.status}\n".replace("\n", "\r\n"))
+
+    def _print(self, text: str) -> None:
+        self._user.sendall(text.encode())
+
+
+def _open_serial_port(machine: Machine, path: str) -> None:
+    listener = socket.socket(socket.AF_UNIX)
+    listener.bind(path)
+    listener.listen(1)
+
+    def serve() -> None:
+        while True:
+            user, _ = listener.accept()
+            with user, contextlib.suppress(OSError):
+                if machine.boot.console_answers:
+                    SerialShell(machine, user).serve()
+                while user.recv(65536):
+                    pass
+
+    threading.Thread(target=serve, daemon=True).start()
 
 
 def _serve_ssh(machine: Machine) -> None:
@@ -419,7 +553,7 @@ def load_ssh() -> None:
 
 
 def main(pid: int, ignore_sigterm: Callable[[], None]) -> None:
-    """Be QEMU.
+    """Behave as QEMU.
 
     Args:
         pid: the process that the harness takes for QEMU.
@@ -450,6 +584,7 @@ def main(pid: int, ignore_sigterm: Callable[[], None]) -> None:
     if incoming is not None:
         machine.restored, machine.status = True, "inmigrate"
     threading.Thread(target=machine.serve_monitor, daemon=True).start()
+    _open_serial_port(machine, sockets["shell"])
     machine.say(boot.chatter + ("" if machine.restored else BOOT_LOG))
     if boot.start is Start.PANICS:
         machine.say(PANIC)

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-2.0-only
-"""What can go wrong in a guest and with its QEMU, each with the outcome that it must have."""
+"""What can go wrong in a guest and with its QEMU, and the outcome that each must have."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from harness.core.model import Outcome, Result
 from harness.provoke import mount_scratch
 from harness.vm.guest import Guest
 
-#: A command that ends only when something else does; its deadline is for those that make a guest hang.
+#: A command that never ends by itself, and a deadline for the faults that make a guest hang.
 _FOR_EVER = "sleep 3600"
 _OVERDUE_SECONDS = 2.0
 
@@ -24,7 +24,7 @@ class Fault:
 
     Attributes:
         workload: what is done to the guest.
-        outcome: what must become of the test case.
+        outcome: the outcome that the test case must have.
         message: regular expression for the result's message.
     """
 
@@ -34,7 +34,7 @@ class Fault:
 
     @property
     def name(self) -> str:
-        """What it is called."""
+        """The name of its workload."""
         return self.workload.__name__
 
     def mismatch(self, result: Result) -> str:
@@ -74,22 +74,22 @@ def the_kernel_panics(guest: Guest) -> None:
 
 
 def the_guest_reboots(guest: Guest) -> None:
-    """At once, without a word."""
+    """At once, without a report."""
     guest.run(f"{_sysrq('b')}; {_FOR_EVER}", timeout=600)
 
 
 def a_command_hangs(guest: Guest) -> None:
-    """Only that; the guest is well."""
+    """The guest itself does not."""
     guest.run(_FOR_EVER, timeout=_OVERDUE_SECONDS)
 
 
 def one_processor_is_lost(guest: Guest) -> None:
-    """It loops with interrupts off. The others notice after 21 s (RCU_CPU_STALL_TIMEOUT)."""
+    """It loops with interrupts off. The others report that after 21 s (RCU_CPU_STALL_TIMEOUT)."""
     _lock_up(guest, [0])
 
 
 def all_processors_are_lost(guest: Guest) -> None:
-    """Nobody is left to notice."""
+    """None is left to report it."""
     _lock_up(guest, range(int(guest.run("nproc"))))
 
 
@@ -112,13 +112,13 @@ def the_shell_dies(guest: Guest) -> None:
 
 
 def memory_runs_out(guest: Guest) -> None:
-    """And the kernel has been told to panic then, instead of looking for somebody to kill."""
+    """And the kernel is to panic then (panic_on_oom) instead of killing a process."""
     fill = "mount -t tmpfs -o size=4G tmpfs /mnt; dd if=/dev/zero of=/mnt/fill bs=1M"
     guest.run(f"echo 1 >/proc/sys/vm/panic_on_oom; {fill}; {_FOR_EVER}", timeout=120)
 
 
 def the_console_is_flooded(guest: Guest) -> None:
-    """With reports of the memory's state, as fast as the kernel prints them."""
+    """With the state of the memory (SysRq-m), as fast as the kernel prints it."""
     guest.try_run(f"timeout 5 sh -c 'while :; do {_sysrq('m')}; done'", timeout=60)
     assert guest.run("echo alive") == "alive\n"
 
@@ -130,7 +130,7 @@ def the_disk_is_full(guest: Guest) -> None:
 
 
 def the_ssh_server_dies(guest: Guest) -> None:
-    """In mid-command."""
+    """While it runs a command; the kernel lives."""
     guest.run(f"killall -9 dropbear; {_FOR_EVER}", timeout=600)
 
 
@@ -141,14 +141,14 @@ def qemu_is_killed(guest: Guest) -> None:
 
 
 def qemu_is_stopped(guest: Guest) -> None:
-    """From outside; it does not even answer its monitor."""
+    """From outside; it does not answer its monitor."""
     os.kill(guest.machine.pid, signal.SIGSTOP)
     guest.run(_FOR_EVER, timeout=_OVERDUE_SECONDS)
 
 
 def the_machine_is_paused(guest: Guest) -> None:
     """QEMU lives, its processors do not."""
-    guest.machine.monitor("stop")
+    guest.machine.monitor.command("stop")
     guest.run(_FOR_EVER, timeout=_OVERDUE_SECONDS)
 
 
@@ -168,7 +168,7 @@ FAULTS = (
     Fault(memory_runs_out, Outcome.CRASH, "^kernel panic: Out of memory"),
     Fault(the_console_is_flooded, Outcome.PASS),
     Fault(the_disk_is_full, Outcome.FAIL, "No space left on device"),
-    Fault(the_ssh_server_dies, Outcome.LAB_ERROR, "SSH connection"),
+    Fault(the_ssh_server_dies, Outcome.LAB_ERROR, r"SSH connection.*\n.*the serial console answers"),
     Fault(qemu_is_killed, Outcome.LAB_ERROR, "SIGKILL"),
     Fault(qemu_is_stopped, Outcome.LAB_ERROR, "SIGSTOP"),
     Fault(the_machine_is_paused, Outcome.LAB_ERROR, "its state is 'paused'"),

@@ -17,13 +17,13 @@ from harness.vm.machine import Accelerator
 class Boots:
     """Stands in for booting a guest; counts how often it was asked to."""
 
-    def __init__(self, trouble: str = "") -> None:
-        self.trouble = trouble
+    def __init__(self, failure: str = "") -> None:
+        self.failure = failure
         self.tried: list[Accelerator] = []
 
     def __call__(self, accelerator: Accelerator) -> str:
         self.tried.append(accelerator)
-        return self.trouble
+        return self.failure
 
 
 @pytest.fixture(autouse=True)
@@ -42,41 +42,41 @@ def test_kvm_is_used_where_a_guest_boots_with_it(cache: Cache) -> None:
     assert boots.tried == [Accelerator.KVM]
 
 
-def test_emulation_is_used_where_none_does_and_the_reason_is_told(cache: Cache) -> None:
+def test_emulation_is_used_where_none_does_and_the_reason_is_given(cache: Cache) -> None:
     choice = accel.choose(cache, Boots("the guest did not come up"))
     assert choice.accelerator is Accelerator.TCG
     assert "the guest did not come up" in choice.reason
 
 
-@pytest.mark.parametrize("trouble", ["", "it wedged"])
-def test_the_choice_is_remembered(cache: Cache, trouble: str) -> None:
-    first = accel.choose(cache, Boots(trouble))
-    again = Boots(trouble)
+@pytest.mark.parametrize("failure", ["", "it hung"])
+def test_the_choice_is_remembered(cache: Cache, failure: str) -> None:
+    first = accel.choose(cache, Boots(failure))
+    again = Boots(failure)
     assert accel.choose(cache, again) == first
     assert again.tried == []
     assert accel.remembered(cache.folder) == first
 
 
-def test_another_boot_of_the_host_is_tried_anew(
+def test_after_a_boot_of_the_host_kvm_is_tried_again(
     cache: Cache, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
     accel.choose(cache, Boots())
     (tmp_path / "boot_id").write_text("another\n")
     monkeypatch.setattr(accel, "_BOOT_ID", tmp_path / "boot_id")
     assert accel.remembered(cache.folder) is None
-    boots = Boots("it wedged")
+    boots = Boots("it hung")
     assert accel.choose(cache, boots).accelerator is Accelerator.TCG
     assert len(boots.tried) == 1
 
 
 @pytest.mark.parametrize("content", ["", "{", "[]", "null", json.dumps({"accelerator": "warp"})])
-def test_a_damaged_memory_counts_as_none(cache: Cache, content: str) -> None:
+def test_a_damaged_record_counts_as_none(cache: Cache, content: str) -> None:
     cache.folder.mkdir()
     (cache.folder / "accelerator.json").write_text(content)
     assert accel.choose(cache, Boots()).accelerator is Accelerator.KVM
 
 
-def test_a_host_without_kvm_is_not_tried(cache: Cache, host_with_kvm: Path) -> None:
+def test_on_a_host_without_kvm_no_guest_is_booted(cache: Cache, host_with_kvm: Path) -> None:
     host_with_kvm.unlink()
     boots = Boots()
     choice = accel.choose(cache, boots)
@@ -84,7 +84,7 @@ def test_a_host_without_kvm_is_not_tried(cache: Cache, host_with_kvm: Path) -> N
     assert boots.tried == []
 
 
-def test_a_device_that_may_not_be_opened_is_not_tried(cache: Cache, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_where_kvm_may_not_be_opened_no_guest_is_booted(cache: Cache, monkeypatch: pytest.MonkeyPatch) -> None:
     # Root may open everything.
     monkeypatch.setattr(accel.os, "access", lambda *_: False)  # type: ignore[attr-defined]
     choice = accel.choose(cache, Boots())

@@ -216,9 +216,12 @@ def test_a_task_waits_for_another_one(harness: Callable[..., Any], project: Path
     assert finished.returncode == 0, finished.stdout + finished.stderr
 
 
-def test_a_shell_runs_a_script_and_tells_what_the_kernel_reported(harness: Callable[..., Any]) -> None:
+@pytest.mark.parametrize("words", [(), ("--console",)], ids=["ssh", "console"])
+def test_a_shell_runs_a_script_and_tells_what_the_kernel_reported(
+    harness: Callable[..., Any], words: tuple[str, ...]
+) -> None:
     script = "uname -s; modprobe cachefiles && lsmod | grep -c cachefiles; exit 7"
-    finished = harness("shell", stdin=script)
+    finished = harness("shell", *words, stdin=script)
     assert finished.returncode == 7, finished.stderr
     assert finished.stdout.startswith("Linux\n")
 

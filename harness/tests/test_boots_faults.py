@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: GPL-2.0-only
-"""The lab survives: faults in guests, in QEMU, on the host and in the cache, with real virtual machines.
+"""Faults in guests, in QEMU, on the host and in the cache, with real virtual machines.
 
-Each fault ends with the right outcome, leaves valid files and no QEMU, and the next run works.
+After each fault the outcome is right, files are valid, no QEMU is left, and the next run works.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ from xml.etree import ElementTree
 import psutil
 import pytest
 
-from harness.core.model import Job
+from harness.core.model import Job, Outcome
 from harness.runner.case import run_job
 from harness.runner.lab import Lab
 from harness.runner.settings import Settings
@@ -33,7 +33,9 @@ from harness.tests.boots import (
     wait_for_qemu,
 )
 from harness.tests.conftest import small_disk_at
-from harness.tests.guest_faults import FAULTS, Fault
+from harness.tests.guest_faults import FAULTS, Fault, the_ssh_server_dies
+from harness.vm.guest import Guest
+from harness.vm.pool import Start
 
 pytestmark = [pytest.mark.boots, pytest.mark.usefixtures("nothing_left")]
 
@@ -56,20 +58,20 @@ def test_it(guest):
             pass
     guest.run("echo well")
 """
-#: What of the cache is used as it is, because making it again takes minutes.
+#: Parts of the cache that are shared, because making them takes minutes.
 SHARED = ("kernels", "sources", "packages", "frames", "modules", "accelerator.json", "ccache")
 
 
 @pytest.fixture(scope="module")
 def lab(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Lab]:
-    """One lab for all faults of guests: what one of them leaves behind, the next one meets."""
+    """One lab for all faults of guests, so that what one leaves behind would harm the next."""
     settings = Settings(CHECKOUT, Path(ENVIRONMENT["HARNESS_CACHE"]))
     with Lab(settings, tmp_path_factory.mktemp("run")) as lab:
         yield lab
 
 
 @pytest.mark.parametrize("fault", FAULTS, ids=lambda fault: fault.name)
-def test_a_fault_has_its_outcome_and_the_next_guest_is_well(lab: Lab, fault: Fault, tmp_path: Path) -> None:
+def test_a_fault_has_its_outcome_and_the_next_guest_works(lab: Lab, fault: Fault, tmp_path: Path) -> None:
     (tmp_path / "next").mkdir()
     result = run_job(lab, Job(fault.name, lab.settings.kernel), tmp_path, fault.workload)
     assert not fault.mismatch(result)
@@ -77,6 +79,24 @@ def test_a_fault_has_its_outcome_and_the_next_guest_is_well(lab: Lab, fault: Fau
     assert {"console.log", "findings.json", "qemu.command", "result.json"} <= names
     with lab.guests.one(tmp_path / "next") as guest:
         assert guest.run("echo well") == "well\n"
+
+
+@pytest.mark.parametrize("start", list(Start))
+def test_a_guest_whose_ssh_server_died_is_asked_on_its_console(tmp_path: Path, start: Start) -> None:
+    def workload(guest: Guest) -> None:
+        try:
+            the_ssh_server_dies(guest)
+        finally:
+            assert guest.run_on_console("pidof dropbear").status == 1
+            assert guest.run_on_console("uname; lsmod | grep -c cachefiles").output.startswith("Linux\n")
+
+    settings = Settings(CHECKOUT, Path(ENVIRONMENT["HARNESS_CACHE"]), cold=start is Start.BOOTED)
+    (tmp_path / "case").mkdir()
+    with Lab(settings, tmp_path) as lab:
+        result = run_job(lab, Job("the SSH server dies", settings.kernel), tmp_path / "case", workload)
+    assert (result.outcome, result.start) == (Outcome.LAB_ERROR, start), result.message
+    assert "the serial console answers" in result.message
+    assert "Show Blocked State" in (tmp_path / "case/console.log").read_text()
 
 
 @pytest.fixture
@@ -119,9 +139,9 @@ def ended(running: subprocess.Popen[str]) -> tuple[int, str, str]:
     return running.returncode, output, errors
 
 
-def outcomes(document: str) -> list[str]:
-    """Of a results document."""
-    record: dict[str, Any] = json.loads(document)
+def outcomes(results_json: str) -> list[str]:
+    """The outcomes in what ``--json`` prints."""
+    record: dict[str, Any] = json.loads(results_json)
     return [result["outcome"] for result in record["results"]]
 
 
@@ -144,11 +164,11 @@ def _altered(file: Path) -> None:
 
 
 @pytest.mark.parametrize("damage", [_truncated, pytest.param(_altered, marks=pytest.mark.nightly)])
-def test_damaged_artefacts_are_made_again(
+def test_damaged_cache_entries_are_made_again(
     begin: Callable[..., Any], small_cache: Path, damage: Callable[[Path], None]
 ) -> None:
     assert ended(begin(cache=small_cache))[0] == 0
-    # Another image means another saved machine, too: that is damaged on its own.
+    # A new image leads to a new saved machine, so that one is damaged in a second run.
     for names in (["images/*/root.ext4", "lab-modules/*/lab_canary.ko"], ["saved/*/state"]):
         files = [file for name in names for file in small_cache.glob(name)]
         assert files
@@ -182,7 +202,7 @@ def test_a_full_disk_under_the_runs_is_a_lab_error(
     assert (status, outcomes(output)) == (0, ["pass", "pass"]), errors
 
 
-def test_a_full_disk_under_the_saved_machines_means_booting(
+def test_where_the_disk_for_saved_machines_is_full_guests_are_booted(
     begin: Callable[..., Any], small_cache: Path, small_disk: Path
 ) -> None:
     (small_cache / "saved").symlink_to(small_disk)
@@ -200,7 +220,7 @@ def test_ctrl_c_twice_leaves_valid_files_and_nothing_running(
     running = begin()
     guest = wait_for_qemu(running)
     running.send_signal(signal.SIGINT)
-    # The second one comes in the middle of the cleaning up, wherever that is.
+    # The second one comes during the clean-up, at whatever point.
     time.sleep(pause)
     running.send_signal(signal.SIGINT)
     status, _, errors = ended(running)

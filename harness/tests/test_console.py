@@ -14,7 +14,7 @@ from harness.tests.processes import holds
 from harness.vm.console import ConsoleWatcher
 
 REPORTS = Path(__file__).parent / "data/klog"
-#: What is promised for a finding after its last line, and what a busy machine may add, in seconds.
+#: How soon a finding is there after its last line, and what a busy machine may add, in seconds.
 PROMISED, ALLOWANCE = 0.5, 2.0
 
 
@@ -38,7 +38,7 @@ def test_a_finding_is_there_soon_after_its_last_line(
 ) -> None:
     guest, harness = serial_port
     watcher = ConsoleWatcher(harness, tmp_path / "console.log", lambda: None)
-    guest.sendall(report(name))  # and then nothing: only the first of them has a line that ends it
+    guest.sendall(report(name))  # and then nothing: only the first of them has a line that ends the report
     sent = time.monotonic()
     assert holds(lambda: bool(watcher.findings))
     assert time.monotonic() - sent < PROMISED + ALLOWANCE
@@ -48,7 +48,7 @@ def test_a_finding_is_there_soon_after_its_last_line(
 
 
 @pytest.mark.parametrize("name", ["kmemleak-on-console", "cut-off"])
-def test_other_lines_do_not_keep_a_finding_waiting(
+def test_other_lines_do_not_delay_a_finding(
     serial_port: tuple[socket.socket, socket.socket], tmp_path: Path, name: str
 ) -> None:
     guest, harness = serial_port
@@ -56,11 +56,11 @@ def test_other_lines_do_not_keep_a_finding_waiting(
     guest.sendall(report(name))
     sent = time.monotonic()
 
-    def told() -> bool:
+    def found() -> bool:
         guest.sendall(b"[   41.000030][   T77] something else goes on\r\n")
         return bool(watcher.findings)
 
-    assert holds(told)
+    assert holds(found)
     assert time.monotonic() - sent < PROMISED + ALLOWANCE
     guest.close()
     watcher.close()

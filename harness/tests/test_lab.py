@@ -43,8 +43,10 @@ from harness.tests.fake_qemu import (
 from harness.tests.processes import holds, is_running
 from harness.vm import bringup
 from harness.vm import guest as guests
-from harness.vm.guest import Guest, Keys
-from harness.vm.machine import Accelerator, VirtualMachine
+from harness.vm.guest import Guest
+from harness.vm.machine import Accelerator
+from harness.vm.qemu import VirtualMachine
+from harness.vm.seed import Keys
 
 JOB = Job(f"testcases/fixes/{FIX}/test_lost_put.py::test_it", KERNEL)
 #: What a bug prints on the console or in kmemleak's file.
@@ -186,8 +188,8 @@ class TestOutcomes:
             monkeypatch.setattr(paramiko.Transport, "open_session", mock.Mock(side_effect=never))
             booted.run("workload", timeout=0)
 
-        monkeypatch.setattr(judge, "_SYSRQ_SECONDS", 0.05)
-        monkeypatch.setattr(guests, "_STOPPING_SECONDS", 0.05)
+        monkeypatch.setattr(guests, "_QUESTION_SECONDS", 0.05)
+        monkeypatch.setattr("harness.vm.ssh._STOPPING_SECONDS", 0.05)
         result = run(work)
         assert (result.outcome, result.message) == (Outcome.HANG, "'workload' did not end within 0 s")
 
@@ -204,7 +206,7 @@ class TestOutcomes:
 
     def test_a_machine_that_was_paused_is_a_lab_error(self, run: RunWorkload, qemu: FakeQemu) -> None:
         def work(booted: Guest) -> None:
-            booted.machine.monitor("stop")
+            booted.machine.monitor.command("stop")
             booted.run("workload", timeout=0.01)
 
         qemu.play(Boot(replies=(Reply("^workload$", then=Then.HANG),)))
@@ -216,7 +218,7 @@ class TestOutcomes:
         self, run: RunWorkload, qemu: FakeQemu, monkeypatch: pytest.MonkeyPatch
     ) -> None:
         def work(booted: Guest) -> None:
-            booted.machine._monitor.settimeout(0.05)
+            booted.machine.monitor._protocol.settimeout(0.05)
             booted.run("workload", timeout=0.01)
 
         qemu.play(Boot(silent_to="query-status", replies=(Reply("^workload$", then=Then.HANG),)))
@@ -304,7 +306,7 @@ class TestBoot:
         self, run: RunWorkload, qemu: FakeQemu, monkeypatch: pytest.MonkeyPatch, ssh: Ssh, said: str
     ) -> None:
         monkeypatch.setattr(bringup, "_BOOT_SECONDS", 5.0)
-        monkeypatch.setattr("harness.vm.guest._STOPPING_SECONDS", 0.1)
+        monkeypatch.setattr("harness.vm.ssh._STOPPING_SECONDS", 0.1)
         if ssh is Ssh.WRONG_HOST_KEY:
             monkeypatch.setattr(bringup, "_SSH_SECONDS", 5.0)
         qemu.play(Boot(ssh=ssh))
@@ -483,7 +485,7 @@ class TestGuest:
 
     def test_the_error_for_an_unknown_lab_module_names_the_known_ones(self, tmp_path: Path) -> None:
         machine = mock.Mock(spec=VirtualMachine, console=None)
-        guest = Guest(machine, Keys.make(), tmp_path / "seed", 1.0, {"lab_canary": Path("lab_canary.ko")})
+        guest = Guest(machine, Keys.make(), 1.0, {"lab_canary": Path("lab_canary.ko")})
         with pytest.raises(LabError, match="no module 'lab_nothing'") as caught:
             guest.load_lab_module("lab_nothing")
         assert "lab_canary" in caught.value.next_step

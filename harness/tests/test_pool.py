@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-2.0-only
-"""Guests that are restored from a saved machine, one ahead of the need; on a fake QEMU."""
+"""Guests that are restored from a saved machine, one in advance; on a fake QEMU."""
 
 from __future__ import annotations
 
@@ -9,8 +9,10 @@ import shutil
 import signal
 from collections.abc import Iterator
 from pathlib import Path
+from unittest import mock
 
 import pytest
+from qemu.qmp.legacy import QEMUMonitorProtocol
 
 from harness.core.cache import DIGESTS, discard
 from harness.runner.lab import Lab
@@ -21,7 +23,7 @@ from harness.tests.fake_qemu import BOOT_LOG, STATE, WAITING, Boot, FakeQemu
 from harness.tests.fake_qemu import Start as FakeStart
 from harness.tests.processes import holds, is_running
 from harness.vm import bringup
-from harness.vm.bringup import GuestMaker, SavedMachine
+from harness.vm.bringup import GuestMaker, NeverBooted, SavedMachine
 from harness.vm.pool import GuestPool, ReadyGuest, Start
 
 
@@ -42,7 +44,7 @@ def maker(lab: Lab, tmp_path: Path) -> GuestMaker:
 
 @pytest.fixture
 def pool(maker: GuestMaker, tmp_path: Path) -> Iterator[GuestPool]:
-    """A pool; what it leaves is an error."""
+    """A pool, which must leave nothing behind."""
     pool = GuestPool(maker, tmp_path)
     with contextlib.closing(pool):
         yield pool
@@ -61,10 +63,10 @@ def saved_entry(tmp_path: Path) -> SavedMachine:
     return SavedMachine(entry)
 
 
-def test_a_guest_goes_on_from_the_saved_machine(pool: GuestPool, tmp_path: Path, qemu: FakeQemu) -> None:
+def test_a_guest_is_restored_from_the_saved_machine(pool: GuestPool, tmp_path: Path, qemu: FakeQemu) -> None:
     with taken(pool, tmp_path / "case") as ready:
         assert (ready.start, ready.attempts) == (Start.RESTORED, 1)
-        assert ready.guest.run("uname") == ""
+        assert ready.guest.run("workload") == ""
     log = (tmp_path / "case/console.log").read_text()
     assert log.startswith(BOOT_LOG + WAITING), "the console begins before the machine was saved"
     assert len(qemu.pids()) == 1
@@ -84,7 +86,7 @@ def test_no_key_is_left_with_the_saved_machine(maker: GuestMaker) -> None:
     assert names == {"state", DIGESTS, "console.log", "qemu.command", "qemu.log"}
 
 
-def test_the_next_guest_comes_up_ahead_and_brings_its_files_along(
+def test_the_next_guest_comes_up_in_advance_and_brings_its_files_along(
     pool: GuestPool, tmp_path: Path, qemu: FakeQemu
 ) -> None:
     with taken(pool, tmp_path / "one"):
@@ -92,7 +94,7 @@ def test_the_next_guest_comes_up_ahead_and_brings_its_files_along(
         assert holds(lambda: len(qemu.pids()) == 2)
     with taken(pool, tmp_path / "two") as ready:
         assert len(qemu.pids()) == 2
-        assert ready.guest.run("uname") == ""
+        assert ready.guest.run("workload") == ""
     files = {file.name for file in (tmp_path / "two").iterdir()}
     assert files == {"console.log", "qemu.command", "qemu.log"}
 
@@ -105,7 +107,7 @@ def test_a_guest_that_died_while_it_waited_is_replaced(pool: GuestPool, tmp_path
         os.kill(qemu.pids()[1], signal.SIGKILL)
         assert holds(lambda: not is_running(qemu.pids()[1]))
     with taken(pool, tmp_path / "two") as ready:
-        assert ready.guest.run("uname") == ""
+        assert ready.guest.run("workload") == ""
     assert len(qemu.pids()) == 3
 
 
@@ -124,24 +126,22 @@ def test_a_guest_that_never_comes_up_does_not_keep_the_pool_from_closing(
     assert holds(lambda: len(qemu.pids()) == 1)
     pool.close()
     assert not is_running(qemu.pids()[0])
-    assert saved_entry(tmp_path).state.read_bytes() == STATE, "it is the end of the pool, not the machine's fault"
+    assert saved_entry(tmp_path).state.read_bytes() == STATE, "the pool's end says nothing about the machine"
 
 
 @pytest.mark.parametrize("damage", [STATE[:-1], STATE[::-1], b""])
-def test_a_damaged_machine_is_noticed_and_made_again(
-    maker: GuestMaker, tmp_path: Path, qemu: FakeQemu, damage: bytes
-) -> None:
+def test_a_damaged_machine_is_saved_again(maker: GuestMaker, tmp_path: Path, qemu: FakeQemu, damage: bytes) -> None:
     saved_entry(tmp_path).state.write_bytes(damage)
     assert maker.saved_machine().state.read_bytes() == STATE
     assert len(qemu.pids()) == 1
 
 
-def test_a_machine_that_cannot_be_restored_is_forgotten_and_the_guest_booted(
+def test_a_machine_that_cannot_be_restored_is_discarded_and_the_guest_booted(
     pool: GuestPool, maker: GuestMaker, tmp_path: Path, capfd: pytest.CaptureFixture[str]
 ) -> None:
     saved = maker.saved_machine()
     pool._saved = saved
-    saved.state.write_bytes(b"altered after it was looked at")
+    saved.state.write_bytes(b"altered after it was checked")
     with taken(pool, tmp_path / "case") as ready:
         assert (ready.start, ready.attempts) == (Start.BOOTED, 2)
     assert not saved.folder.exists()
@@ -149,7 +149,7 @@ def test_a_machine_that_cannot_be_restored_is_forgotten_and_the_guest_booted(
     assert "booting instead" in capfd.readouterr().err
 
 
-def test_a_machine_that_was_restored_before_outlives_one_failure(
+def test_a_machine_that_was_restored_before_is_kept_after_one_failure(
     pool: GuestPool, tmp_path: Path, qemu: FakeQemu
 ) -> None:
     qemu.play(Boot(), Boot(start=FakeStart.RESETS), Boot())
@@ -161,7 +161,7 @@ def test_a_machine_that_was_restored_before_outlives_one_failure(
         assert (ready.start, ready.attempts) == (Start.RESTORED, 1)
 
 
-def test_a_machine_that_another_process_removed_is_made_again(pool: GuestPool, tmp_path: Path) -> None:
+def test_a_machine_that_another_process_removed_is_saved_again(pool: GuestPool, tmp_path: Path) -> None:
     with taken(pool, tmp_path / "one"):
         pass
     discard(saved_entry(tmp_path).folder)
@@ -170,7 +170,7 @@ def test_a_machine_that_another_process_removed_is_made_again(pool: GuestPool, t
     assert saved_entry(tmp_path).state.read_bytes() == STATE
 
 
-def test_a_machine_that_is_removed_at_the_last_moment_costs_one_boot(
+def test_a_machine_that_is_removed_just_before_it_is_restored_costs_one_boot(
     pool: GuestPool, maker: GuestMaker, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     saved = maker.saved_machine()
@@ -181,10 +181,8 @@ def test_a_machine_that_is_removed_at_the_last_moment_costs_one_boot(
         assert (ready.start, ready.attempts) == (Start.BOOTED, 2)
 
 
-def test_a_machine_in_use_is_not_the_one_that_is_given_up(
-    maker: GuestMaker, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    """However long ago it was used, while others were used after it."""
+def test_a_machine_in_use_is_not_pruned(maker: GuestMaker, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Even if others were used after it."""
     monkeypatch.setattr(bringup, "_KEPT", 1)
     entry = saved_entry(tmp_path)
     os.utime(entry.folder, (0, 0))
@@ -195,7 +193,7 @@ def test_a_machine_in_use_is_not_the_one_that_is_given_up(
     assert saved_entry(tmp_path).state.read_bytes() == STATE
 
 
-def test_without_a_saved_machine_all_guests_are_booted_and_it_is_said(
+def test_where_no_machine_can_be_saved_all_guests_are_booted_and_a_message_says_so(
     pool: GuestPool, tmp_path: Path, qemu: FakeQemu, capfd: pytest.CaptureFixture[str]
 ) -> None:
     discard(saved_entry(tmp_path).folder)
@@ -203,6 +201,16 @@ def test_without_a_saved_machine_all_guests_are_booted_and_it_is_said(
     with taken(pool, tmp_path / "case") as ready:
         assert ready.start is Start.BOOTED
     assert "no machine could be saved" in capfd.readouterr().err
+
+
+def test_a_qemu_that_ends_while_its_monitor_is_greeted_counts_as_a_guest_that_never_booted(
+    maker: GuestMaker, tmp_path: Path, qemu: FakeQemu, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Seen on a busy host: the QMP library asserts that the session it has just made is still there."""
+    qemu.play(Boot(start=FakeStart.RESETS))
+    monkeypatch.setattr(QEMUMonitorProtocol, "accept", mock.Mock(side_effect=AssertionError))
+    with pytest.raises(NeverBooted, match="QEMU ended with status 0"), maker.boot(tmp_path):
+        pass
 
 
 def test_cold_means_booted(maker: GuestMaker, tmp_path: Path) -> None:

@@ -45,7 +45,7 @@ class TestQemuCommand:
     def test_devices_are_on_the_bus_of_the_machine(self, machine: Machine, bus: str) -> None:
         words = command(replace(EMULATED, machine=machine))
         devices = [words[place + 1].split(",")[0] for place, word in enumerate(words) if word == "-device"]
-        assert set(devices) == {f"virtio-{name}-{bus}" for name in ("rng", "net", "blk")}
+        assert set(devices) == {"isa-serial", *(f"virtio-{name}-{bus}" for name in ("rng", "net", "blk"))}
 
     @pytest.mark.parametrize(
         ("shape", "accelerator", "cpu"), [(REAL, "kvm", "host"), (EMULATED, "tcg,thread=multi", "qemu64")]
@@ -84,9 +84,15 @@ class TestQemuCommand:
         assert "panic=-1" in value(words, "-append").split()
 
     def test_console_and_monitor_connect_to_sockets_of_the_harness(self) -> None:
-        text = " ".join(command(EMULATED))
-        assert "path=/tmp/lab-1/console" in text
-        assert "path=/tmp/lab-1/qmp" in text
+        words = command(EMULATED)
+        assert "socket,id=console,path=/tmp/lab-1/console" in words
+        assert "socket,id=qmp,path=/tmp/lab-1/qmp" in words
+
+    @pytest.mark.parametrize("machine", list(Machine))
+    def test_qemu_listens_for_users_of_the_second_serial_port(self, machine: Machine) -> None:
+        words = command(replace(EMULATED, machine=machine))
+        assert "socket,id=shell,path=/tmp/lab-1/shell,server=on,wait=off" in words
+        assert "isa-serial,chardev=shell,index=1" in words
 
     def test_further_words_come_last(self) -> None:
         assert value(command(EMULATED, "debug  loglevel=8"), "-append").endswith(" debug loglevel=8")
@@ -119,7 +125,8 @@ class TestMachineFor:
     @pytest.mark.parametrize("option", sorted(BASE))
     @pytest.mark.parametrize("actual", ["m", "n"])
     def test_what_booting_needs_must_be_built_in(self, option: str, actual: str) -> None:
-        with pytest.raises(UserError, match="kernel k cannot be a guest"):
+        lacking = option.removeprefix("CONFIG_")
+        with pytest.raises(UserError, match=f"kernel k cannot be a guest: {lacking} must be built in"):
             machine_for({**BASE, **MMIO, option: actual}, "k")
 
 

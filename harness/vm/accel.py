@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: GPL-2.0-only
-"""Which accelerator really works on this host: found out by booting, not by looking.
+"""Which accelerator works on this host: found out by booting a guest.
 
-On some hosts ``/dev/kvm`` opens and creates a virtual processor, and the guest then wedges or
+On some hosts ``/dev/kvm`` opens and creates a virtual processor, and the guest then hangs or
 dies with an internal error. KVM counts as usable once a guest has booted with it to its SSH
 server and run something on every processor.
 """
@@ -22,7 +22,7 @@ from harness.vm.machine import Accelerator
 _KVM = Path("/dev/kvm")
 _BOOT_ID = Path("/proc/sys/kernel/random/boot_id")
 _VARIABLE = "HARNESS_ACCELERATOR"
-_MEMORY = "accelerator.json"
+_CHOICE_FILE = "accelerator.json"
 
 
 @dataclass(frozen=True)
@@ -39,7 +39,7 @@ class Choice:
 
 
 def kvm_obstacle() -> str:
-    """Why KVM is out of the question without trying it; empty where it is worth a try."""
+    """Why KVM cannot work here, without trying it; empty where it has to be tried."""
     if not _KVM.exists():
         return "this host has no /dev/kvm"
     if not os.access(_KVM, os.R_OK | os.W_OK):
@@ -52,8 +52,8 @@ def choose(cache: Cache, boots: Callable[[Accelerator], str]) -> Choice:
 
     Args:
         cache: where the choice is remembered.
-        boots: boots a guest with an accelerator and does a little work in it; returns an
-            empty string where that went well, else what went wrong.
+        boots: boots a guest with an accelerator and does a little work in it; returns the reason why that
+            failed, or an empty string.
 
     Raises:
         UserError: the environment asks for an accelerator that does not exist.
@@ -67,15 +67,15 @@ def choose(cache: Cache, boots: Callable[[Accelerator], str]) -> Choice:
     with cache.lock("accelerator"):
         if choice := remembered(cache.folder):
             return choice
-        say("trying whether KVM boots a guest on this host ...")
-        trouble = boots(Accelerator.KVM)
+        say("booting a guest with KVM to find out whether it works on this host ...")
+        failure = boots(Accelerator.KVM)
         choice = (
-            Choice(Accelerator.TCG, f"KVM does not work on this host: {trouble}")
-            if trouble
+            Choice(Accelerator.TCG, f"KVM does not work on this host: {failure}")
+            if failure
             else Choice(Accelerator.KVM, "a guest booted and worked with it")
         )
         record = {**_host(), "accelerator": choice.accelerator, "reason": choice.reason}
-        file = cache.folder / _MEMORY
+        file = cache.folder / _CHOICE_FILE
         partial = file.with_suffix(".partial")
         partial.write_text(json.dumps(record, indent=1) + "\n")
         partial.replace(file)
@@ -83,9 +83,9 @@ def choose(cache: Cache, boots: Callable[[Accelerator], str]) -> Choice:
 
 
 def remembered(cache_folder: Path) -> Choice | None:
-    """What was found out since this host booted, None where nothing was."""
+    """What was found out since this host booted; None where nothing was."""
     try:
-        record = json.loads((cache_folder / _MEMORY).read_text())
+        record = json.loads((cache_folder / _CHOICE_FILE).read_text())
         if all(record[key] == value for key, value in _host().items()):
             return Choice(Accelerator(record["accelerator"]), record["reason"])
     except (OSError, ValueError, KeyError, TypeError):

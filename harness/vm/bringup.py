@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-2.0-only
-"""How a guest comes up: booted, or restored from a machine that was saved half-way.
+"""How a guest comes up: booted, or restored from a machine that was saved while it booted.
 
 All guests of one kernel, image and machine shape are alike until they get keys, entropy and the time
 on their seed disk (``images/overlay/lab/start``). A machine is booted to that point once and
@@ -22,18 +22,23 @@ from harness.core.deadline import Deadline
 from harness.core.errors import LabError
 from harness.core.progress import activity, say
 from harness.kbuild.modules import ModuleSet
-from harness.vm.guest import Guest, GuestStopped, Keys
-from harness.vm.machine import PATIENCE, Accelerator, Disk, MachineShape, QemuProgram, VirtualMachine, qemu_command
+from harness.vm.guest import Guest, GuestStopped
+from harness.vm.machine import TIME_FACTOR, Accelerator, Disk, MachineShape, qemu_command
+from harness.vm.qemu import QemuProgram, VirtualMachine
+from harness.vm.seed import Keys, SeedDisk
 
 #: Changes whenever this module saves something else from the same input.
-_RECIPE = "4"
-#: Seconds a guest may take to boot, to be restored, and to answer over SSH, with hardware virtualisation.
+_RECIPE = "5"
+#: Limits with hardware virtualisation: for a guest to boot, to be restored, to answer over SSH and on its serial
+#: console, and for its machine to be saved.
 _BOOT_SECONDS = 15.0
 _RESTORE_SECONDS = 5.0
 _SSH_SECONDS = 5.0
-_SETTLE_SECONDS = 3.0
+_CONSOLE_SHELL_SECONDS = 5.0
 _SAVE_SECONDS = 60.0
-#: A guest that hangs while booting is a fault of the emulation, not of the kernel: tried again once.
+#: For a report that is under way.
+_SETTLE_SECONDS = 3.0
+#: A guest that hangs while booting is a fault of the emulation, not of the kernel: it is booted again once.
 ATTEMPTS = (1, 2)
 _WAITING = "lab: waiting for its seed"
 #: The seed disk's file among those of one QEMU.
@@ -44,10 +49,10 @@ _KEPT = 8
 
 
 class NeverBooted(LabError):
-    """A guest that neither came up nor said why.
+    """A guest did not come up, and its kernel did not say why.
 
     Attributes:
-        ended_by_itself: QEMU gave up, so that it is not the kernel's fault.
+        ended_by_itself: QEMU ended with an error, so that it is not the kernel's fault.
     """
 
     ended_by_itself = False
@@ -101,7 +106,7 @@ class Recipe:
         return private / "share" if self.shared_folder else None
 
     def key(self) -> str:
-        """Names everything that a saved machine depends on."""
+        """The cache key: everything that a saved machine depends on."""
         words = self.command(Path("private"))
         processor = _host_processor() if self.shape.accelerator is Accelerator.KVM else ""
         return content_key([_RECIPE, self.qemu.version, processor, self.kernel_key, self.image_key, *words])
@@ -115,11 +120,11 @@ def _host_processor() -> str:
 
 @dataclass(frozen=True)
 class SavedMachine:
-    """A machine that was saved just before it becomes a guest of its own.
+    """A machine that was saved while it waited for its seed.
 
     Attributes:
         folder: cache entry: ``state``, ``console.log`` so far, and ``restored`` once a
-            guest came up from it.
+            guest has come up from it.
     """
 
     folder: Path
@@ -135,16 +140,16 @@ class SavedMachine:
         return self.state.exists()
 
     @property
-    def proven(self) -> bool:
+    def was_restored(self) -> bool:
         """Whether a guest has ever come up from it."""
         return (self.folder / "restored").exists()
 
-    def used(self) -> None:
+    def mark_used(self) -> None:
         """Keep it longer than those that were used before."""
         with contextlib.suppress(OSError):
             os.utime(self.folder)
 
-    def prove(self) -> None:
+    def mark_restored(self) -> None:
         """Remember that a guest came up from it."""
         with contextlib.suppress(OSError):
             (self.folder / "restored").touch()
@@ -170,58 +175,58 @@ class GuestMaker:
 
     @property
     def aborted(self) -> bool:
-        """Whether nothing comes up any more."""
+        """Whether :meth:`abort` was called."""
         return self._aborted.is_set()
 
     def abort(self) -> None:
-        """End what is coming up at the moment, and let nothing follow. Called from another thread."""
+        """End the guest that is coming up, and let no other come up. May be called from another thread."""
         self._aborted.set()
         if (coming := self._coming) is not None:
             coming.kill()
 
     @contextlib.contextmanager
     def boot(self, folder: Path) -> Iterator[Guest]:
-        """A freshly booted guest that answers over SSH, for the time of a ``with`` block.
+        """Boot a guest; it answers over SSH for the time of a ``with`` block.
 
         Args:
             folder: gets the console log and QEMU's command line.
 
         Raises:
             NeverBooted: it did not come up, and the kernel did not say why.
-            GuestStopped: the kernel died on the way.
+            GuestStopped: the kernel died while it booted.
         """
-        with self._machine(folder, self._recipe.command) as guest:
+        with self._machine(folder, self._recipe.command) as (guest, seed):
             _await(guest, _WAITING, _BOOT_SECONDS)
-            _become_unique(guest)
+            _give_seed(guest, seed)
             self._coming = None
             yield guest
 
     @contextlib.contextmanager
     def restore(self, saved: SavedMachine, folder: Path) -> Iterator[Guest]:
-        """A guest that goes on from a saved machine and answers over SSH, for the time of a ``with`` block.
+        """Restore a guest from a saved machine; it answers over SSH for the time of a ``with`` block.
 
         Args:
             saved: the machine.
             folder: gets the console log and QEMU's command line.
 
         Raises:
-            LabError: QEMU cannot restore it, or the guest does not go on.
-            GuestStopped: the kernel died on the way.
+            LabError: QEMU cannot restore it, or the guest does not answer.
+            GuestStopped: the kernel died.
         """
         with contextlib.ExitStack() as stack:
             with _opened(saved) as (state, history):
                 number = state.fileno()
-                guest = stack.enter_context(
+                guest, seed = stack.enter_context(
                     self._machine(folder, lambda private: self._recipe.command(private, number), (number,), history)
                 )
-            guest.machine.wait_until_restored(Deadline.after(_RESTORE_SECONDS * guest.patience))
-            _become_unique(guest)
-            saved.prove()
+            guest.machine.wait_until_restored(Deadline.after(_RESTORE_SECONDS * guest.time_factor))
+            _give_seed(guest, seed)
+            saved.mark_restored()
             self._coming = None
             yield guest
 
     def saved_machine(self) -> SavedMachine:
-        """The saved machine of the recipe, made first where the cache has none that is intact.
+        """The saved machine of the recipe; it is made where the cache has none that is intact.
 
         Raises:
             NeverBooted: the machine to be saved did not come up, twice.
@@ -229,7 +234,7 @@ class GuestMaker:
             LabError: it cannot be saved.
         """
         saved = SavedMachine(self._cache.entry(f"saved/{self._recipe.key()}", self._save))
-        saved.used()
+        saved.mark_used()
         _prune(self._cache.folder / "saved")
         return saved
 
@@ -237,14 +242,15 @@ class GuestMaker:
         with activity("booting a machine and saving it for all test cases"):
             for attempt in ATTEMPTS:
                 try:
-                    with self._machine(folder, self._recipe.command) as guest:
+                    with self._machine(folder, self._recipe.command) as (guest, _):
                         _await(guest, _WAITING, _BOOT_SECONDS)
-                        guest.machine.save(folder / "state", Deadline.after(_SAVE_SECONDS * guest.patience))
+                        _await_console_shell(guest)
+                        guest.machine.save(folder / "state", Deadline.after(_SAVE_SECONDS * guest.time_factor))
                         break
-                except NeverBooted as trouble:
+                except NeverBooted as error:
                     if attempt == ATTEMPTS[-1]:
                         raise
-                    say(f"{trouble.message}: trying once more")
+                    say(f"{error.message}: trying once more")
 
     @contextlib.contextmanager
     def _machine(
@@ -253,16 +259,13 @@ class GuestMaker:
         command: Callable[[Path], list[str]],
         inherited: tuple[int, ...] = (),
         history: bytes = b"",
-    ) -> Iterator[Guest]:
+    ) -> Iterator[tuple[Guest, SeedDisk]]:
+        """A guest that is starting, and the disk on which it will wait for its seed."""
         recipe, keys = self._recipe, Keys.make()
-        private = Path()
         guest: Guest | None = None
 
-        def command_with_folders(folder: Path) -> list[str]:
-            nonlocal private
-            private = folder
-            with (private / _SEED).open("wb") as seed:
-                seed.truncate(len(keys.seed(0)))
+        def command_with_files(private: Path) -> list[str]:
+            SeedDisk(private / _SEED, keys).create()
             if (share := recipe.share(private)) is not None:
                 share.mkdir()
             return command(private)
@@ -271,23 +274,15 @@ class GuestMaker:
             if guest is not None:
                 guest.stop()
 
-        machine = VirtualMachine(command_with_folders, folder, ended, inherited, history)
-        with machine:
+        with VirtualMachine(command_with_files, folder, ended, inherited, history) as machine:
             self._coming = machine
             if self._aborted.is_set():
                 machine.kill()
-            patience = PATIENCE[recipe.shape.accelerator]
-            guest = Guest(
-                machine,
-                keys,
-                private / _SEED,
-                patience,
-                recipe.lab_modules,
-                recipe.companions,
-                recipe.share(private),
-            )
+            factor = TIME_FACTOR[recipe.shape.accelerator]
+            share = recipe.share(machine.private)
+            guest = Guest(machine, keys, factor, recipe.lab_modules, recipe.companions, share)
             try:
-                yield guest
+                yield guest, SeedDisk(machine.private / _SEED, keys)
             finally:
                 self._coming = None
                 guest.disconnect()
@@ -295,30 +290,39 @@ class GuestMaker:
 
 @contextlib.contextmanager
 def _opened(saved: SavedMachine) -> Iterator[tuple[BinaryIO, bytes]]:
-    """A saved machine's state and its console so far, which stay readable when it is removed meanwhile."""
+    """A saved machine's state and its console so far; they stay readable when it is removed meanwhile."""
     with contextlib.ExitStack() as stack:
         try:
             state = stack.enter_context(saved.state.open("rb"))
             history = saved.history()
         except OSError as error:
             raise LabError(f"the saved machine cannot be read: {error.strerror}: {error.filename}") from error
-        saved.used()
+        saved.mark_used()
         yield state, history
 
 
-def _become_unique(guest: Guest) -> None:
-    """Give the guest what makes it different from all others, and log in."""
+def _give_seed(guest: Guest, seed: SeedDisk) -> None:
+    """Give the guest its seed, wait until it is ready, and log in."""
     start = guest.console.position()
-    guest.become_unique()
+    seed.write()
     line = _await(guest, _READY_OR_FAILED, _RESTORE_SECONDS, start)
     if "failed" in line:
         raise NeverBooted(f"the guest says: {line}", "see console.log for what came before")
-    guest.connect(Deadline.after(_SSH_SECONDS * guest.patience))
+    guest.connect(_SSH_SECONDS)
+
+
+def _await_console_shell(guest: Guest) -> None:
+    """Wait for the shell on the serial console: only if it runs now, a restored guest has it at once."""
+    try:
+        with guest.console_shell(_CONSOLE_SHELL_SECONDS):
+            pass
+    except LabError as error:
+        say(f"{error.message}: guests are restored without one")
 
 
 def _await(guest: Guest, pattern: str, seconds: float, start: int = 0) -> str:
-    """Wait for a line of a guest that comes up, and return it."""
-    deadline = Deadline.after(seconds * guest.patience)
+    """Wait for a line on the console of a guest that comes up, and return it."""
+    deadline = Deadline.after(seconds * guest.time_factor)
     console = guest.console
     if (line := console.wait_for(pattern, deadline, start)) is not None:
         return line
@@ -327,18 +331,18 @@ def _await(guest: Guest, pattern: str, seconds: float, start: int = 0) -> str:
         raise GuestStopped(f"the kernel died while booting: {fatal.title}", fatal)
     status = guest.machine.exit_status()
     if status is not None:
-        trouble = NeverBooted(
+        error = NeverBooted(
             f"QEMU ended with status {status} while the guest was booting", "see qemu.log and console.log"
         )
-        trouble.ended_by_itself = status != 0
-        raise trouble
+        error.ended_by_itself = status != 0
+        raise error
     raise NeverBooted(
         f"the guest did not come up within {deadline.allowed:.0f} s", "see console.log for how far it came"
     )
 
 
 def _prune(folder: Path) -> None:
-    """Keep the saved machines that were used last; other processes may do the same at the same time."""
+    """Keep the saved machines that were used last; other processes may prune at the same time."""
     for left in folder.glob("*.doomed"):
         shutil.rmtree(left, ignore_errors=True)
     by_use: list[tuple[float, Path]] = []

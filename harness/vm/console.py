@@ -17,7 +17,7 @@ from harness.core.deadline import Deadline
 from harness.core.model import FATAL_KINDS, Finding
 from harness.klog import LogParser
 
-#: A report that is under way counts as finished when nothing of it came for this many seconds.
+#: A report that no line has ended yet counts as complete when nothing of it came for this many seconds.
 _QUIET = 0.4
 _CHUNK = 65536
 #: The kernel's last words before it restarts (kernel/panic.c, panic()).
@@ -30,9 +30,8 @@ class ConsoleWatcher:
     Args:
         connection: connected socket of QEMU's serial port.
         log: file that everything is saved to.
-        on_fatal: called once, from the watcher's thread, when the kernel is beyond hope or
-            QEMU has gone.
-        history: what the guest printed before it was saved; counts as if it were printed now.
+        on_fatal: called once, from the watcher's thread, when the kernel has died or QEMU has gone.
+        history: what the guest printed before it was saved; taken as if it were printed now.
     """
 
     def __init__(
@@ -40,7 +39,7 @@ class ConsoleWatcher:
     ) -> None:
         self._connection = connection
         self._log = log.open("wb", buffering=0)
-        self._log_trouble = ""
+        self._log_error = ""
         self._on_fatal = on_fatal
         self._parser = LogParser()
         self._changed = threading.Condition()
@@ -65,7 +64,7 @@ class ConsoleWatcher:
 
     @property
     def fatal(self) -> Finding | None:
-        """The finding after which the guest can do nothing more, None while it lives."""
+        """The finding after which the guest can do nothing more; None while it lives."""
         with self._changed:
             return self._fatal
 
@@ -76,13 +75,13 @@ class ConsoleWatcher:
             return self._closed
 
     @property
-    def log_trouble(self) -> str:
-        """Why the log is not whole; empty where it is."""
+    def log_error(self) -> str:
+        """Why the log is not complete; empty where it is."""
         with self._changed:
-            return self._log_trouble
+            return self._log_error
 
     def position(self) -> int:
-        """How many lines there are; what comes later has this index or a higher one."""
+        """The index of the next line."""
         with self._changed:
             return len(self._lines)
 
@@ -115,7 +114,7 @@ class ConsoleWatcher:
                 self._changed.wait(deadline.remaining())
 
     def settle(self, deadline: Deadline) -> None:
-        """Wait until no report is under way, so that the findings are complete."""
+        """Wait until no report is incomplete, so that all findings are there."""
         with self._changed:
             while self._parser.open_report and not self._closed and not deadline.passed():
                 self._changed.wait(deadline.remaining())
@@ -127,22 +126,22 @@ class ConsoleWatcher:
         self._log.close()
 
     def _read(self) -> None:
-        # Whatever else the guest prints, and when it prints nothing.
+        # A report must be completed in time, whatever else the guest prints, and when it prints nothing.
         self._connection.settimeout(_QUIET / 4)
-        patience, taken = Deadline.after(_QUIET), 0
+        quiet, taken = Deadline.after(_QUIET), 0
         while (data := self._receive()) != b"":
             if data is not None:
                 self._save(data)
                 self._split(data)
                 self._take(self._parser.feed(data))
             if self._parser.lines_taken != taken:
-                patience, taken = Deadline.after(_QUIET), self._parser.lines_taken
-            elif self._parser.open_report and patience.passed():
+                quiet, taken = Deadline.after(_QUIET), self._parser.lines_taken
+            elif self._parser.open_report and quiet.passed():
                 self._take(self._parser.flush())
         self._take(self._parser.close(), closed=True)
 
     def _receive(self) -> bytes | None:
-        """What came, None where nothing came for a while, empty at the end."""
+        """What came; None where nothing came for a while, empty at the end."""
         try:
             return self._connection.recv(_CHUNK)
         except TimeoutError:
@@ -155,7 +154,7 @@ class ConsoleWatcher:
             self._log.write(data)
         except OSError as error:
             with self._changed:
-                self._log_trouble = self._log_trouble or f"{self._log.name}: {error.strerror}"
+                self._log_error = self._log_error or f"{self._log.name}: {error.strerror}"
 
     def _split(self, data: bytes) -> None:
         *complete, self._rest = (self._rest + data).split(b"\n")

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-2.0-only
-"""Guests for one test case after the other: the next one comes up while the current one is in use.
+"""Guests for one test case after another: the next one comes up while the current one is in use.
 
 A guest is never used twice. It must be started by a thread that lives as long as the guest
 (:mod:`harness.core.proc`), so all of them are started by one thread of the pool's.
@@ -20,9 +20,7 @@ from harness.core.errors import HarnessError, LabError
 from harness.core.progress import say
 from harness.vm.bringup import GuestMaker, NeverBooted, SavedMachine
 from harness.vm.guest import Guest, GuestStopped
-
-#: What a guest leaves in its folder while it comes up.
-_FILES = ("console.log", "qemu.log", "qemu.command")
+from harness.vm.qemu import FILES
 
 
 class Start(enum.StrEnum):
@@ -34,7 +32,7 @@ class Start(enum.StrEnum):
 
 @dataclass(frozen=True)
 class ReadyGuest:
-    """A guest that answers over SSH and has done nothing yet.
+    """A guest that answers over SSH and that nobody has used yet.
 
     Attributes:
         guest: the guest.
@@ -52,12 +50,12 @@ class ReadyGuest:
 
 
 class GuestPool:
-    """Brings guests up, one ahead of the need.
+    """Brings guests up, one in advance.
 
     Args:
         maker: brings one guest up.
         folder: where a guest's files are until it is taken.
-        cold: boot every guest; none is restored.
+        cold: boot every guest instead of restoring one.
     """
 
     def __init__(self, maker: GuestMaker, folder: Path, cold: bool = False) -> None:
@@ -78,9 +76,9 @@ class GuestPool:
 
         Raises:
             NeverBooted: it did not come up, and the kernel did not say why.
-            GuestStopped: the kernel died on the way.
+            GuestStopped: the kernel died while it came up.
         """
-        ready = self._ahead()
+        ready = self._prepared()
         if ready is None:
             self._next = self._thread.submit(self._bring_up, folder)
             ready = self._collect()
@@ -108,23 +106,23 @@ class GuestPool:
         if self._next_folder is not None:
             shutil.rmtree(self._next_folder, ignore_errors=True)
 
-    def _ahead(self) -> ReadyGuest | None:
-        """The guest that came up ahead of the need, where there is one that lives."""
+    def _prepared(self) -> ReadyGuest | None:
+        """The guest that came up in advance, where there is one that lives."""
         if self._next is None:
             return None
         with contextlib.suppress(HarnessError, GuestStopped):
             ready = self._collect()
-            # The end of QEMU is known before that of its console.
+            # QEMU's end is seen before that of its console.
             if ready.guest.machine.exit_status() is None and not ready.guest.console.closed:
                 return ready
             ready.life.close()
         if self._next_folder is not None:
             shutil.rmtree(self._next_folder, ignore_errors=True)
-        # Why is seen when the next one is brought up where its evidence is kept.
+        # The next one is brought up where its evidence is kept: that shows why.
         return None
 
     def _collect(self) -> ReadyGuest:
-        """Wait for the guest that is coming up; whoever is interrupted meanwhile leaves it to :meth:`close`."""
+        """Wait for the guest that is coming up; where that is interrupted, :meth:`close` ends it."""
         assert self._next is not None
         try:
             return self._next.result()
@@ -133,31 +131,31 @@ class GuestPool:
                 self._next = None
 
     def _bring_up(self, folder: Path) -> ReadyGuest:
-        """In the pool's thread: restore a guest; boot it where that fails, or is not wanted."""
+        """In the pool's thread: restore a guest, or boot one where that fails or is not wanted."""
         attempt = 1
         if (saved := self._machine_to_restore()) is not None:
             try:
                 return _ready(self._maker.restore(saved, folder), Start.RESTORED, attempt, folder)
-            except (LabError, GuestStopped) as trouble:
-                self._try_again(trouble, folder, "booting instead")
+            except (LabError, GuestStopped) as error:
+                self._try_again(error, folder, "booting instead")
                 attempt += 1
-                if not saved.proven:
-                    # Otherwise it is the emulation that failed: other workers restore the same machine.
+                if not saved.was_restored:
+                    # One from which a guest has come up is good; other workers restore it.
                     discard(saved.folder)
         try:
             return _ready(self._maker.boot(folder), Start.BOOTED, attempt, folder)
-        except NeverBooted as trouble:
+        except NeverBooted as error:
             if attempt > 1:
                 raise
-            self._try_again(trouble, folder, "trying once more")
+            self._try_again(error, folder, "trying once more")
         return _ready(self._maker.boot(folder), Start.BOOTED, attempt + 1, folder)
 
-    def _try_again(self, trouble: Exception, folder: Path, how: str) -> None:
-        """Say what went wrong, and keep its evidence apart; nothing is tried again once the pool is closed."""
+    def _try_again(self, error: Exception, folder: Path, how: str) -> None:
+        """Say what failed and keep its evidence apart; once the pool is closed nothing is tried again."""
         if self._maker.aborted:
-            raise trouble
-        say(f"{str(trouble).splitlines()[0]}: {how}")
-        for name in _FILES:
+            raise error
+        say(f"{str(error).splitlines()[0]}: {how}")
+        for name in FILES:
             with contextlib.suppress(FileNotFoundError):
                 (folder / name).rename(folder / f"first-attempt-{name}")
 
@@ -169,9 +167,9 @@ class GuestPool:
         self._saved = None
         try:
             self._saved = self._maker.saved_machine()
-        except (HarnessError, GuestStopped) as trouble:
-            # A guest that is booted where its evidence is kept shows what is wrong.
-            say(f"no machine could be saved, all guests are booted: {str(trouble).splitlines()[0]}")
+        except (HarnessError, GuestStopped) as error:
+            # The next guest is booted where its evidence is kept: that shows what is wrong.
+            say(f"no machine could be saved, so all guests are booted: {str(error).splitlines()[0]}")
             self._cold = True
         return self._saved
 

@@ -16,6 +16,6 @@ pytestmark = [pytest.mark.way("device"), pytest.mark.needs("option CONFIG_FAILSL
 
 def test_the_name_is_freed_when_the_registration_fails(guest: Guest) -> None:
     guest.run("rmmod erofs")
-    guest.clear_kmemleak()
+    guest.kmemleak.clear()
     with failing_allocation(guest, "kset_register"):
         assert guest.try_run("modprobe erofs").status != 0, "the load did not fail"

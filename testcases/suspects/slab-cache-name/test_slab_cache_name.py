@@ -18,5 +18,5 @@ pytestmark = [pytest.mark.way("device"), pytest.mark.needs("option CONFIG_FAILSL
 
 def test_nothing_is_left_of_a_load_that_failed(guest: Guest) -> None:
     guest.run("rmmod cachefiles")
-    guest.clear_kmemleak()
+    guest.kmemleak.clear()
     load_with_failures(guest, "cachefiles")

@@ -1,17 +1,17 @@
 // SPDX-License-Identifier: GPL-2.0-only
 /*
- * Makes a guest that was restored from a saved machine differ from all others.
+ * Applies the seed of a guest: what makes it differ from all others that were
+ * restored from the same saved machine.
  *
- * Waits until a tar archive is on a disk whose first sector was zero. Its
- * members are laid over the root, but for two: run/time sets the clock, and
- * run/entropy, which the host made for this guest alone, is credited to the
- * kernel's random number generator, which then forgets what it shares with the
- * guests restored from the same machine (random(4), RNDADDENTROPY and
- * RNDRESEEDCRNG).
+ * The seed is a tar archive, and is there as soon as the first sector of a disk
+ * is not zero. Its members become files below the root, but for two: run/time
+ * sets the clock, and run/entropy, which the host made for this guest alone, is
+ * credited to the kernel's random number generator, which then drops its old
+ * state (random(4), RNDADDENTROPY and RNDRESEEDCRNG).
  *
- * One program does it all because a restored machine has nothing translated
- * yet on a host without hardware virtualisation: starting another program
- * takes it longer than the work.
+ * One program does it all because on a host without hardware virtualisation a
+ * restored machine has no translated code yet: starting another program would
+ * take longer than the work.
  */
 #define _GNU_SOURCE
 #include <errno.h>
@@ -25,7 +25,7 @@
 #include <time.h>
 #include <unistd.h>
 
-#define PROGRAM		"become-unique"
+#define PROGRAM		"apply-seed"
 #define SECTOR_BYTES	512
 /* Much more than keys take. */
 #define MOST_BYTES	(64 * 1024)
@@ -52,12 +52,11 @@ struct member {
 static const char help[] =
 "Usage: " PROGRAM " DISK\n"
 "\n"
-"Says in the kernel log that it waits, until the first 512 bytes of DISK are not all zero. What is there then\n"
-"is taken for a tar archive:\n"
-"run/time, nanoseconds since 1970, is what the clock is set to; with the 64 bytes of run/entropy the\n"
-"kernel's random number generator is reseeded; all else becomes files below /, for root alone.\n"
+"Logs that it waits, until the first 512 bytes of DISK are not all zero. DISK then has a tar archive:\n"
+"the clock is set to run/time, in nanoseconds since 1970; the kernel's random number generator is reseeded\n"
+"with the 64 bytes of run/entropy; all else becomes files below /, for root alone.\n"
 "\n"
-"Exit codes: 0 all of that is done, 1 something is not, 2 wrong command line.\n";
+"Exit codes: 0 done, 1 a part failed, 2 wrong command line.\n";
 
 static bool all_zero(const char *bytes, size_t count)
 {
@@ -67,7 +66,7 @@ static bool all_zero(const char *bytes, size_t count)
 	return true;
 }
 
-/* The machine may be saved from now on; /lab/start says what the kernel log is good for. */
+/* The machine may be saved from now on. Why this goes to the kernel log: see /lab/start. */
 static int say_waiting(void)
 {
 	int log = open("/dev/kmsg", O_WRONLY);
@@ -93,7 +92,7 @@ static ssize_t read_when_written(const char *name, char *bytes)
 
 	if (disk < 0)
 		return -1;
-	/* All of it once, so that nothing of this is done for the first time in a restored machine. */
+	/* All of it once, so that a restored machine does nothing of this for the first time. */
 	if (pread(disk, bytes, MOST_BYTES, 0) < SECTOR_BYTES || say_waiting()) {
 		close(disk);
 		return -1;
@@ -162,8 +161,8 @@ static int write_file(const char *name, const char *content, size_t length)
 	return close(file);
 }
 
-/* Returns how many of the two things were done that make a guest unique, -1 where something failed. */
-static int take_over(const char *name, const char *content, size_t length)
+/* Returns 1 for run/time and run/entropy, which must both be there, 0 for other members, -1 on failure. */
+static int apply_member(const char *name, const char *content, size_t length)
 {
 	if (!strcmp(name, "run/time"))
 		return set_clock(content, length) ? -1 : 1;
@@ -188,7 +187,7 @@ static int unpack(const char *bytes, size_t count)
 			errno = ENODATA;
 			goto failed;
 		}
-		more = take_over(name, bytes + at, length);
+		more = apply_member(name, bytes + at, length);
 		if (more < 0)
 			goto failed;
 		done += more;
