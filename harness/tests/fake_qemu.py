@@ -5,8 +5,8 @@ It reads the command line the harness gives QEMU, connects to the console's and 
 sockets, prints a boot log, answers SSH with the keys of the seed disk, and has a shell on a second serial port. What
 happens, boot by boot, stands in ``scenario.json`` of the folder that ``FAKE_QEMU`` names; there it also leaves, for
 each boot, its process id (``boot-N.pid``) and the seed (``boot-N.tar``), and what nobody expected (``unexpected``):
-a command that neither the scenario nor :data:`EXPECTED` knows, or a QMP command that is none of
-:data:`QMP_COMMANDS`, fails, and so does the test.
+a command that neither the scenario nor :data:`EXPECTED` nor :meth:`FakeQemu.expect` names fails, as does a QMP command
+that is none of :data:`QMP_COMMANDS`, and so does the test.
 """
 
 from __future__ import annotations
@@ -38,8 +38,9 @@ VERSION = "QEMU emulator version 7.2.0 (fake)"
 SCENARIO = "scenario.json"
 #: A file that appears when a command hangs.
 HANGS = "hangs"
-#: A file with the commands that nobody expected, as JSON, one a line.
-UNEXPECTED = "unexpected"
+#: Files with the regular expressions of commands that a test expects, and with the commands that nobody expected. JSON,
+#: one a line.
+EXPECTED_BY_TEST, UNEXPECTED = "expected", "unexpected"
 #: What bash calls a command that it does not find.
 NOT_FOUND = 127
 
@@ -215,6 +216,15 @@ class Boot:
     console_answers: bool = True
 
 
+def _append(file: Path, text: str) -> None:
+    with file.open("a") as stream:
+        stream.write(json.dumps(text) + "\n")
+
+
+def _lines(file: Path) -> list[str]:
+    return [json.loads(line) for line in file.read_text().splitlines()] if file.exists() else []
+
+
 @dataclass(frozen=True)
 class FakeQemu:
     """The folder with the scenario, and with what the boots left."""
@@ -230,10 +240,18 @@ class FakeQemu:
         files = sorted(self.folder.glob("boot-*.pid"), key=lambda file: int(file.stem.split("-")[1]))
         return [int(file.read_text()) for file in files]
 
+    def expect(self, *commands: str) -> None:
+        """Let commands succeed silently where the scenario has no reply to them.
+
+        Args:
+            commands: regular expressions that the whole or a part of a command matches.
+        """
+        for command in commands:
+            _append(self.folder / EXPECTED_BY_TEST, command)
+
     def unexpected(self) -> list[str]:
         """The commands so far that nobody expected."""
-        file = self.folder / UNEXPECTED
-        return [json.loads(line) for line in file.read_text().splitlines()] if file.exists() else []
+        return _lines(self.folder / UNEXPECTED)
 
     def forget_unexpected(self) -> None:
         """Let no test fail for the commands so far that nobody expected."""
@@ -377,7 +395,7 @@ class Machine:
         """What a command does; the panics and resets among them do not return."""
         reply = next((one for one in self.boot.replies if re.search(one.command, command)), None)
         if reply is None:
-            reply = Reply("") if re.search(EXPECTED, command) else _unexpected(command)
+            reply = Reply("") if _is_expected(command) else _unexpected(command)
         if "lab_canary/use_after_free" in command and self.boot.sees_canaries:
             self.say(kasan_report("lab_canary_use_after_free"))
         if "lab_canary/leak" in command and self.boot.sees_canaries:
@@ -406,9 +424,13 @@ class Machine:
         return reply
 
 
+def _is_expected(command: str) -> bool:
+    by_test = _lines(Path(os.environ[VARIABLE]) / EXPECTED_BY_TEST)
+    return any(re.search(expected, command) for expected in (EXPECTED, *by_test))
+
+
 def _note_unexpected(command: str) -> None:
-    with (Path(os.environ[VARIABLE]) / UNEXPECTED).open("a") as file:
-        file.write(json.dumps(command) + "\n")
+    _append(Path(os.environ[VARIABLE]) / UNEXPECTED, command)
 
 
 def _unexpected(command: str) -> Reply:

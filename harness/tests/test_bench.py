@@ -43,10 +43,11 @@ WHAT_VIRTME_NG_NEEDS = ("CONFIG_9P_FS", "CONFIG_NET_9P_VIRTIO", "CONFIG_VIRTIO_P
 
 
 @pytest.fixture
-def here(checkout: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+def here(checkout: Path, qemu: FakeQemu, monkeypatch: pytest.MonkeyPatch) -> Path:
     """The commands, and those that they start, work in a fake checkout."""
     monkeypatch.setenv(front_door.VARIABLE, str(checkout))
     monkeypatch.setattr(bench, "HARNESS", FRONT_DOOR)
+    qemu.expect("^uname -r$")
     return checkout
 
 

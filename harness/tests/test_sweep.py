@@ -186,9 +186,13 @@ CLEAN = Boot(replies=(*quiet(0, 3, 4), attempt(1), attempt(2)))
 @pytest.fixture
 def here(checkout: Path, qemu: FakeQemu, canaries_seen: None, monkeypatch: pytest.MonkeyPatch) -> Path:
     """The command works in a fake checkout, whose kernel has no fault injection to ask for."""
-    monkeypatch.setattr(sweep, "_NEEDED", ("CONFIG_KASAN",))
-    monkeypatch.setattr(sweep, "_CONDITIONS_NEED", dict.fromkeys(CONDITIONS, "CONFIG_ABSENT"))
+    monkeypatch.setattr(sweep, "_NEEDS", ("option CONFIG_KASAN",))
+    monkeypatch.setattr(sweep, "_CONDITIONS_NEED", dict.fromkeys(CONDITIONS, "option CONFIG_ABSENT"))
     qemu.play(CLEAN)
+    # Images, the switching on of fault injection, and the end of each operation.
+    qemu.expect(
+        r"^set -e; folder=\$\(mktemp -d\); ", r"^set -e\nfolder=\$\(mktemp -d\)\n", "^sh -s (unmount|unload)$"
+    )
     return checkout
 
 
@@ -423,7 +427,7 @@ class TestBadInput:
     def test_a_kernel_that_cannot_inject_is_refused(
         self, swept: Any, qemu: FakeQemu, monkeypatch: pytest.MonkeyPatch
     ) -> None:
-        monkeypatch.setattr(sweep, "_NEEDED", ("CONFIG_KASAN", "CONFIG_FAILSLAB"))
+        monkeypatch.setattr(sweep, "_NEEDS", ("option CONFIG_KASAN", "option CONFIG_FAILSLAB"))
         ended = swept(OPERATION, "--kernel", KERNEL)
         assert ended.status == 2
         assert f"the kernel {KERNEL} is built without CONFIG_FAILSLAB" in ended.errors
