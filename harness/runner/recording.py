@@ -23,8 +23,13 @@ GOOD, KERNEL_FAILED, IMPOSSIBLE, LAB_BROKE, INTERRUPTED = 0, 1, 2, 3, 130
 @contextlib.contextmanager
 def recorded(run: ResultsFolder, lab: Lab) -> Iterator[None]:
     """Leave complete files and no guest behind, whatever ends the body."""
-    with complete_files(run, lab), lab:
-        yield
+    try:
+        with complete_files(run, lab), lab:
+            yield
+    except (KeyboardInterrupt, SystemExit):
+        # Here, because typer turns Ctrl-C into an exit code without a word.
+        say("interrupted; guests and builds were ended")
+        raise
 
 
 @contextlib.contextmanager
