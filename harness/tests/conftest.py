@@ -24,7 +24,7 @@ from harness.core import host
 from harness.core.cache import Cache
 from harness.core.model import Fix, Image, Kernel
 from harness.kbuild import build, image
-from harness.runner import guests
+from harness.runner import builder, guests
 from harness.runner.canaries import Canaries
 from harness.runner.lab import Lab
 from harness.runner.settings import Settings
@@ -247,7 +247,8 @@ def no_guests(project: Path, tmp_path: Path, known_compiler: None, monkeypatch: 
     folder = tmp_path / "image"
     made = image.BuiltImage(Image("minimal", (), folder), "key", folder)
     monkeypatch.setattr(host, "project_folder", lambda: project)
-    monkeypatch.setattr(image, "build_image", lambda *_: made)
+    monkeypatch.setattr(builder, "build_image", lambda *_: made)
+    monkeypatch.setattr(guests, "qemu_program", lambda: QemuProgram(fake_qemu.VERSION, sandbox=False))
     monkeypatch.setattr(Canaries, "boot_failure", lambda _: "")
 
 
