@@ -13,7 +13,7 @@ from harness.bisect import kept, report, setup, trial
 from harness.bisect.bisection import Bisection
 from harness.bisect.records import Answer, BisectionPlan, Observation, Shown
 from harness.bisect.trial import RunCases, Trial
-from harness.catalog import spec
+from harness.catalog import kernels
 from harness.core.files import write_atomically
 from harness.core.progress import say
 from harness.core.text import without_control_characters
@@ -65,7 +65,7 @@ def bisect(plan: BisectionPlan, tools: Tools, run: RunFolder, observations: Sequ
     repository = checkout(settings.cache, Path(plan.tree)).repository
     fixes = build_fixes.parse(plan.build_fixes, repository)
     plan = setup.checked(plan, repository)
-    kernel = spec.load_kernel(settings.project, plan.kernel)
+    kernel = kernels.load_kernel(settings.project, plan.kernel)
     input_ = setup.input_for(plan, bug, repository, kernel.modules)
     count = len(input_.history.commits) - 1
     say(f"{count} commits, {len(input_.ruled_out)} of which change nothing that is built")

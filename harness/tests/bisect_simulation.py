@@ -66,7 +66,7 @@ def bayesian(prior: Rate) -> Method:
 
 
 def plain(runs_each: int) -> Method:
-    """Bisection with a fixed number of runs for each step; one that shows the bug makes a commit bad."""
+    """Bisection with a fixed number of runs of each commit; one that shows the bug makes it bad."""
 
     def search(commits: int, run: Run) -> tuple[int, int]:
         good, bad, runs = 0, commits, 0
@@ -101,9 +101,9 @@ def simulate_many(method: Method, rate: float, times: int = 100) -> tuple[int, f
 def main() -> None:
     """Print the table."""
     methods = {
-        "plain, 1 run a step": plain(1),
-        "plain, 5 runs a step": plain(5),
-        "plain, 14 runs a step": plain(14),
+        "plain, 1 run of each commit": plain(1),
+        "plain, 5 runs of each": plain(5),
+        "plain, 14 runs of each": plain(14),
         "harness bisect": bayesian(UNKNOWN_RATE),
         "harness bisect, bug known to show each time": bayesian(SURE_RATE),
     }

@@ -18,7 +18,7 @@ import hypothesis
 import psutil
 import pytest
 
-from harness.catalog import spec
+from harness.catalog import kernels, spec
 from harness.cli import main as cli
 from harness.core import host
 from harness.core.cache import Cache
@@ -104,7 +104,7 @@ def project(tmp_path: Path, tree: Path) -> Path:
 @pytest.fixture
 def kernel(project: Path) -> Kernel:
     """The fake checkout's kernel."""
-    return spec.load_kernel(project, fake_project.KERNEL)
+    return kernels.load_kernel(project, fake_project.KERNEL)
 
 
 @pytest.fixture

@@ -159,6 +159,6 @@ class TestSimulation:
         found, _ = simulate_many(bayesian(UNKNOWN_RATE), 0.3)
         assert found >= 95
 
-    def test_plain_bisection_with_one_run_a_step_hardly_ever_finds_it(self) -> None:
+    def test_plain_bisection_with_one_run_of_each_commit_hardly_ever_finds_it(self) -> None:
         found, _ = simulate_many(plain(1), 0.3)
         assert found <= 15

@@ -136,7 +136,6 @@ class TestContent:
         for file in ("fs/erofs/super.c", "fs/nfs/inode.c", "mm/slab.c"):
             fake_kernel_tree.edit(tree / file, "int edited;\n")
             names.append(content())
-        edit(project / "kernels/fragments/base.config")
         (project / "kernels/fragments/base.config").write_text(fake_project.FRAGMENT + "CONFIG_MORE=y\n")
         names.append(content())
         assert len(set(names)) == len(names)
