@@ -21,7 +21,7 @@ from harness.runner.settings import Settings
 from harness.tests import fake_kernel_tree, fake_project
 from harness.tests.fake_project import FIX, KERNEL
 from harness.tests.records import result
-from harness.vm.machine import QemuProgram
+from harness.vm.qemu import QemuProgram
 
 CASE = f"testcases/fixes/{FIX}"
 FILE = f"{CASE}/test_lost_put.py"
