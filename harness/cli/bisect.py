@@ -85,7 +85,7 @@ def bisect(
         ),
     ] = None,
     end_runs: Annotated[
-        int, typer.Option("--end-runs", min=1, help="Most runs of the bad end until it shows the bug.")
+        int, typer.Option("--end-runs", min=1, help="How often to run the bad end before giving up.")
     ] = 20,
     kernel: options.KernelOption = Settings.kernel,
     resume: options.ResumeOption = False,
@@ -121,7 +121,7 @@ def bisect_step(
     testcase: CaseArgument,
     tree: Annotated[Path, typer.Option("--tree", help="The kernel's git repository.")] = Path(),
     title: TitleOption = "",
-    runs: Annotated[int, typer.Option("--runs", min=1, help="Runs that must not show the bug in a good commit.")] = 1,
+    runs: Annotated[int, typer.Option("--runs", min=1, help="How often to run a commit before it is good.")] = 1,
     term_old: TermOldOption = "",
     term_new: TermNewOption = "",
     kernel: options.KernelOption = Settings.kernel,
@@ -146,7 +146,7 @@ def bisect_config(
     tree: options.TreeOption = None,
     title: TitleOption = "",
     runs: Annotated[
-        int, typer.Option("--runs", min=1, help="Runs that must not show the bug with a good configuration.")
+        int, typer.Option("--runs", min=1, help="How often to run a configuration before it is good.")
     ] = 1,
     kernel: options.KernelOption = Settings.kernel,
     as_json: options.JsonOption = False,
