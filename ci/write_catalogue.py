@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-2.0-only
-"""Write the files that are made from fixes and suspects: docs/{catalogue,suspects}.md and their JSON schemas."""
+"""Write the files that are made from all fixes and suspects: tables in docs/, and JSON schemas for editors."""
 
 from __future__ import annotations
 
@@ -16,7 +16,11 @@ from harness.report.suspects import suspects_markdown
 
 if __name__ == "__main__":
     project = host.project_folder()
-    write_atomically(project / "docs/catalogue.md", catalogue_markdown(spec.load_fixes(project, ())))
-    write_atomically(project / "testcases/fixes/fix.schema.json", spec.fix_json_schema())
-    write_atomically(project / "docs/suspects.md", suspects_markdown(suspects.load_suspects(project)))
-    write_atomically(project / "testcases/suspects/suspect.schema.json", suspects.suspect_json_schema())
+    for file, text in {
+        "docs/catalogue.md": catalogue_markdown(spec.load_fixes(project, ())),
+        "docs/suspects.md": suspects_markdown(suspects.load_suspects(project)),
+        "testcases/fixes/fix.schema.json": spec.fix_json_schema(),
+        "testcases/suspects/suspect.schema.json": suspects.suspect_json_schema(),
+    }.items():
+        (project / file).parent.mkdir(parents=True, exist_ok=True)
+        write_atomically(project / file, text)

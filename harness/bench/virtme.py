@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from harness.bench.figures import VIRTME_NG
-from harness.catalog import spec
+from harness.catalog import kernels
 from harness.core import host, proc
 from harness.core.cache import Cache
 from harness.core.deadline import Deadline
@@ -127,7 +127,7 @@ def _kernel(measured: BuiltKernel, project: Path, cache: Cache) -> BuiltKernel:
     why = f"{VIRTME_NG}: virtme-ng cannot boot the kernel {measured.kernel.name}: it lacks {', '.join(lacking)}"
     if not (project / "kernels" / f"{name}.yaml").is_file():
         raise UserError(why, f"describe a kernel that has them in kernels/{name}.yaml")
-    built = build.cached_kernel(spec.load_kernel(project, name), cache)
+    built = build.cached_kernel(kernels.load_kernel(project, name), cache)
     if built is None:
         raise UserError(f"{why}, and {name} is not built", f"harness build {name}")
     return built

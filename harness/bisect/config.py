@@ -1,9 +1,9 @@
 # SPDX-License-Identifier: GPL-2.0-only
-"""Which of the options in which two configurations differ make the difference. Pure.
+"""Mixing two configurations, to find which of the differing options makes the difference. Pure.
 
-The search is that of :mod:`harness.core.delta_debugging`. What an option depends on is ``make olddefconfig``'s
-business: a mixture of two configurations is completed by it before it is looked at, so that options which
-cannot be had alone come to nothing, and mixtures that come to the same configuration are tested once.
+The search is that of :mod:`harness.core.delta_debugging`. ``make olddefconfig`` handles dependencies: it
+completes a mixture of two configurations before the mixture is tested. So an option without what it depends on
+disappears, and mixtures that become the same configuration are tested once.
 """
 
 from __future__ import annotations
@@ -33,18 +33,18 @@ class Difference:
 
 
 def differences(good: Config, bad: Config) -> tuple[Difference, ...]:
-    """The options in which two configurations differ, in alphabetic order."""
+    """The options that have different values in two configurations, in alphabetical order."""
     options = sorted({*good, *bad})
     pairs = ((option, good.get(option, "n"), bad.get(option, "n")) for option in options)
     return tuple(Difference(*pair) for pair in pairs if pair[1] != pair[2])
 
 
 def mixed(good: Config, taken: Sequence[Difference]) -> dict[str, str]:
-    """The good configuration with some options taken from the bad one."""
+    """The good configuration with the bad one's values of some options."""
     return {**good, **{difference.option: difference.bad for difference in taken}}
 
 
 def fragment(config: Config) -> str:
-    """A configuration as a fragment of which nothing has to survive ``make olddefconfig``."""
+    """A configuration as a fragment of options that the kernel may all lack."""
     lines = [f"# {option} is not set" if value == "n" else f"{option}={value}" for option, value in config.items()]
     return "\n".join(["# Wanted: a whole configuration.", *lines, ""])

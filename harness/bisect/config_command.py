@@ -9,10 +9,10 @@ from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
-from harness.bisect import trial
-from harness.bisect.command import Tools
+from harness.bisect import kept, trial
+from harness.bisect.command import Tools, verdict
 from harness.bisect.config import Config, Difference, differences, fragment, mixed
-from harness.bisect.records import Seen
+from harness.bisect.records import Observation, Shown
 from harness.bisect.trial import Trial
 from harness.core import delta_debugging
 from harness.core.cache import content_key
@@ -31,29 +31,29 @@ RECORD = "bisect-config.json"
 
 @dataclass(frozen=True)
 class Tested:
-    """A mixture that was tested.
+    """A mixture of the two configurations that was tested.
 
     Attributes:
         taken: the options that it has from the bad configuration.
-        seen: what the test case said.
-        title: the finding, or why it could not be tested.
+        seen: whether it showed the bug.
+        title: the finding, or why the mixture cannot be tested.
         seconds: wall time, building included.
     """
 
     taken: tuple[str, ...]
-    seen: Seen
+    seen: Shown
     title: str
     seconds: float
 
 
 class Configurations:
-    """Tests mixtures of two configurations, each of those that come to the same one once.
+    """Tests mixtures of two configurations; those that become the same configuration only once.
 
     Args:
-        tools: what it is done with.
+        tools: what they are run with.
         run: the run's folder; gets the configurations and a record of the tests.
         title: the finding's title; empty for what is documented of the test case.
-        runs: how many silent runs are enough.
+        runs: how many runs must not show the bug before a configuration counts as good.
         good, bad: the two files.
     """
 
@@ -62,11 +62,11 @@ class Configurations:
         self._run = run
         self._runs = runs
         self.tested: list[Tested] = []
-        self._known: dict[str, Seen] = {}
+        self._known: dict[str, Observation] = {}
         settings = tools.settings
-        wanted = trial.wanted_of(settings.project, tools.file, title)
-        digest = trial.case_digest(settings.project, tools.case)
-        self._trial = Trial(self._settings_of, settings.cache, run, wanted, digest, tools.run_cases)
+        bug = trial.target_bug(settings.project, tools.file, title)
+        case = kept.case_digest(settings.project, tools.case)
+        self._trial = Trial(self._settings_of, settings.cache, run, bug, case, tools.run_cases)
         self.good, self.bad = (self._complete(_read(file)) for file in (good, bad))
 
     def find(self) -> tuple[Difference, ...]:
@@ -80,35 +80,33 @@ class Configurations:
             raise UserError("the two configurations are the same after make olddefconfig", "compare them with diff")
         say(f"{len(options)} options differ")
         with self._trial:
-            self._expect((), Seen.SILENT, "good")
-            self._expect(options, Seen.SHOWN, "bad")
-            return delta_debugging.least(options, lambda some: self.seen(some) is Seen.SHOWN)
+            self._expect((), Shown.NO, "good")
+            self._expect(options, Shown.YES, "bad")
+            return delta_debugging.least(options, lambda some: self.observe(some).seen is Shown.YES)
 
     def effective(self, options: Sequence[Difference]) -> tuple[Difference, ...]:
-        """What changes in the good configuration when some options are taken from the bad one: others may follow."""
+        """What changes in the good configuration with some options of the bad one: others may depend on them."""
         return differences(self.good, self._complete(mixed(self.good, options)))
 
-    def seen(self, taken: Sequence[Difference]) -> Seen:
-        """What a mixture shows."""
+    def observe(self, taken: Sequence[Difference]) -> Observation:
+        """Whether a mixture shows the bug."""
         config = self._complete(mixed(self.good, taken))
         name = self._write(config)
         if name not in self._known:
-            *_, observation = self._trial.until_it_says_something(name, self._runs)
-            self._known[name] = observation.seen
+            *_, observation = self._trial.until_shown(name, self._runs)
+            self._known[name] = observation
             options = tuple(difference.option for difference in taken)
             self.tested.append(Tested(options, observation.seen, observation.title, observation.seconds))
-            say(
-                without_control_characters(
-                    f"{len(options)} options from the bad one: {observation.seen} {observation.title}"
-                )
-            )
-            write_atomically(self._run.path / RECORD, document(self.tested, (), ()))
+            line = f"{len(options)} options of the bad configuration: {verdict(observation)}"
+            say(without_control_characters(line))
+            write_atomically(self._run.path / RECORD, config_json(self.tested, (), ()))
         return self._known[name]
 
-    def _expect(self, taken: Sequence[Difference], wanted: Seen, which: str) -> None:
-        if (seen := self.seen(taken)) is not wanted:
+    def _expect(self, taken: Sequence[Difference], expected: Shown, which: str) -> None:
+        observation = self.observe(taken)
+        if observation.seen is not expected:
             raise UserError(
-                f"the {which} configuration is not {which}: {seen} {self.tested[-1].title}".rstrip(),
+                f"the {which} configuration is not {which}: it {verdict(observation)}",
                 f"see {self._run.path}; more runs with --runs",
             )
 
@@ -142,7 +140,7 @@ def _read(file: Path) -> dict[str, str]:
     return config
 
 
-def document(tested: Sequence[Tested], options: Sequence[Difference], effective: Sequence[Difference]) -> str:
+def config_json(tested: Sequence[Tested], options: Sequence[Difference], effective: Sequence[Difference]) -> str:
     """The text of ``bisect-config.json``."""
     record: dict[str, Any] = {
         "options": [asdict(option) for option in options],
@@ -153,7 +151,7 @@ def document(tested: Sequence[Tested], options: Sequence[Difference], effective:
 
 
 def bisect_config_files(good: Path, bad: Path, tools: Tools, run: RunFolder, title: str, runs: int) -> str:
-    """Find the options that make the difference; the text of the record.
+    """Find the options that make the difference; returns the text of the record.
 
     Raises:
         UserError: the two configurations do not differ, or not as they should.
@@ -161,6 +159,6 @@ def bisect_config_files(good: Path, bad: Path, tools: Tools, run: RunFolder, tit
     """
     configurations = Configurations(tools, run, title, runs, good, bad)
     options = configurations.find()
-    text = document(configurations.tested, options, configurations.effective(options))
+    text = config_json(configurations.tested, options, configurations.effective(options))
     write_atomically(run.path / RECORD, text)
     return text

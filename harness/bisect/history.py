@@ -1,8 +1,8 @@
 # SPDX-License-Identifier: GPL-2.0-only
 """The commits between two ends, and which of them contain which. Pure.
 
-Sets of commits are integers, one bit for each commit in topological order: with them the history of
-a whole kernel release, merges included, is asked a question in milliseconds.
+Sets of commits are integers with one bit for each commit, in topological order. So a question about
+the history of a whole kernel release, merges included, takes milliseconds.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ class History:
 
     Attributes:
         commits: their names, parents before children: the old end first, the new end last.
-        parents: for each commit the places of its parents that are in ``commits``.
+        parents: for each commit the places of those of its parents that are in ``commits``.
     """
 
     commits: tuple[str, ...]
@@ -26,12 +26,12 @@ class History:
 
     @functools.cached_property
     def place(self) -> Mapping[str, int]:
-        """Where a commit stands in ``commits``."""
+        """The place of each commit in ``commits``."""
         return {commit: place for place, commit in enumerate(self.commits)}
 
     @functools.cached_property
     def ancestors(self) -> tuple[int, ...]:
-        """For each commit the set of those that it contains, itself included."""
+        """For each commit the set of commits that it contains, itself included."""
         sets: list[int] = []
         for place, parents in enumerate(self.parents):
             contained = 1 << place
@@ -47,7 +47,7 @@ class History:
 
     @functools.cached_property
     def bug_if_appears(self) -> tuple[int, ...]:
-        """For each commit the set of those which, had they brought the bug, gave it to this one.
+        """For each commit the set of possible culprits that would have given it the bug.
 
         The old end stands for "the bug was always there".
         """
@@ -55,9 +55,9 @@ class History:
 
     @functools.cached_property
     def bug_if_vanishes(self) -> tuple[int, ...]:
-        """For each commit the set of those which, had they mended the bug, left it in this one.
+        """For each commit the set of commits that could have fixed the bug and leave it in this one.
 
-        The old end stands for "the bug was never mended".
+        The old end stands for "the bug was never fixed".
         """
         return tuple(self.everything & ~contained | 1 for contained in self.ancestors)
 
@@ -67,7 +67,7 @@ def from_rev_list(old: str, lines: Sequence[str]) -> History:
 
     Args:
         old: the old end, which git does not print.
-        lines: a commit and its parents each.
+        lines: on each, a commit and its parents.
     """
     place = {old: 0}
     parents: list[tuple[int, ...]] = [()]
@@ -80,7 +80,7 @@ def from_rev_list(old: str, lines: Sequence[str]) -> History:
 
 @functools.lru_cache(maxsize=8)
 def testable_descendants(history: History, untestable: frozenset[int]) -> tuple[int, ...]:
-    """For each commit the set of testable commits that contain it: what can tell it from others."""
+    """For each commit the set of testable commits that contain it: those that can tell it from others."""
     sets = [0 if place in untestable else 1 << place for place in range(len(history.commits))]
     for place in reversed(range(len(history.commits))):
         for parent in history.parents[place]:

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-2.0-only
-"""What a bisection asks, sees and answers: frozen records that convert to JSON and back."""
+"""What a bisection is asked, observes and answers: frozen records that convert to JSON and back."""
 
 from __future__ import annotations
 
@@ -10,21 +10,21 @@ from dataclasses import dataclass, field
 from harness.core.model import Commit, Signature
 
 
-class Seen(enum.StrEnum):
-    """What one run of a commit says."""
+class Shown(enum.StrEnum):
+    """Whether one run showed the bug. The values are those of machine output."""
 
-    SHOWN = "shown"
-    SILENT = "silent"
+    YES = "shown"
+    NO = "silent"
     UNTESTABLE = "untestable"
 
 
 @dataclass(frozen=True)
-class Wanted:
-    """The one thing that makes a commit bad.
+class TargetBug:
+    """The bug that is searched for; nothing else makes a commit bad.
 
     Attributes:
-        signature: the findings, or the failed assertion.
-        path_counters: what a run must have counted for its silence to mean anything.
+        signature: the findings, or the failed assertion, that show it.
+        path_counters: what a run must have counted, if that it does not show the bug is to mean anything.
         each_time: the bug is documented to show in each run.
     """
 
@@ -34,19 +34,19 @@ class Wanted:
 
 
 @dataclass(frozen=True)
-class Question:
-    """What was asked, so that a bisection can be resumed.
+class BisectionPlan:
+    """What the user asked for; a bisection can be resumed from it.
 
     Attributes:
         tree: a folder in the repository.
         good, bad: names of the commits without and with the bug.
-        case: what was asked to be run: a fix's name, a path or a pytest node id.
+        case: the test case: a fix's name, a path or a pytest node id.
         title: the finding's title; empty for what is documented of the test case.
-        confidence: how sure the answer must be.
-        term_old, term_new: what the old and the new end are called.
+        confidence: how sure the answer must be, between 0 and 1.
+        term_old, term_new: the words for the states of the old and the new end.
         kernel: the kernel's name in ``kernels/``.
         build_fixes: ``RANGE:PATCH`` each.
-        end_runs: how often the end with the bug is run at most until it shows it.
+        end_runs: how often at most the end with the bug is run until it shows the bug.
     """
 
     tree: str
@@ -63,7 +63,7 @@ class Question:
 
     @property
     def appears(self) -> bool:
-        """Whether the new end has the bug; otherwise the commit that mended it is searched for."""
+        """Whether the new end has the bug. If not, the commit that fixed it is searched for."""
         return (self.term_old, self.term_new) == ("good", "bad")
 
     @property
@@ -83,16 +83,16 @@ class Observation:
 
     Attributes:
         commit: its name.
-        seen: what the run says.
-        title: the finding, or why the commit cannot be tested; empty for a silent run.
+        seen: whether the run showed the bug.
+        title: the finding, or why the commit cannot be tested; empty where the bug did not show.
         seconds: wall time, building included.
         evidence: the run's folder; empty where nothing was run.
         content: names what was built and run.
-        number: which run of that content it was, counted from 1; 0 where it was not run.
+        number: which run of that content it was, counted from 1; 0 where nothing was run.
     """
 
     commit: str
-    seen: Seen
+    seen: Shown
     title: str = ""
     seconds: float = 0.0
     evidence: str = ""
@@ -101,20 +101,22 @@ class Observation:
 
 
 @dataclass(frozen=True)
-class Step:
+class TestedCommit:
     """All runs of one commit.
 
     Attributes:
-        commit: what people call it by.
-        verdict: ``good``, ``bad`` or ``skip``: whether the bug is there, by its own runs.
-        runs: how many runs said something.
-        shown: in how many of them the bug showed.
-        titles: what was seen.
-        seconds: wall time of all of them.
+        commit: its name, subject and author.
+        verdict: ``good``, ``bad`` or ``skip``: whether its runs showed the bug.
+        runs: how many runs could tell.
+        shown: how many of them showed the bug.
+        titles: the findings, and why the commit cannot be tested.
+        seconds: wall time of all runs.
         evidence: the folders of the runs.
-        has_bug: whether the commit has the bug, by what is most likely.
-        beside: whether it is a parent of a candidate: the other side of the answer.
+        has_bug: whether the commit has the bug, according to the most likely answer.
+        is_parent: whether it is a parent of a candidate, and so on the other side of the answer.
     """
+
+    __test__ = False  # For pytest, which would take it for a class of tests.
 
     commit: Commit
     verdict: str
@@ -124,19 +126,19 @@ class Step:
     seconds: float
     evidence: tuple[str, ...]
     has_bug: bool = False
-    beside: bool = False
+    is_parent: bool = False
 
 
 @dataclass(frozen=True)
 class Answer:
-    """What came out, or stands so far.
+    """The answer of a bisection, final or so far.
 
     Attributes:
-        candidates: the commit, or those that cannot be told apart, as things stand.
+        candidates: the commit, or several that cannot be told apart.
         confidence: how likely it is one of them.
-        rate: in what fraction of the runs the bug shows where it is, as estimated.
-        finished: whether no more runs are to be done.
-        steps: the commits in the order in which they were first tried.
+        rate: the estimated fraction of runs that show the bug, where a commit has it.
+        finished: whether no more runs follow.
+        tested: the commits in the order in which they were first run.
         left: how many commits are left.
     """
 
@@ -144,7 +146,7 @@ class Answer:
     confidence: float
     rate: float
     finished: bool
-    steps: tuple[Step, ...]
+    tested: tuple[TestedCommit, ...]
     left: int
 
     @property

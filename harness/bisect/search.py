@@ -1,14 +1,14 @@
 # SPDX-License-Identifier: GPL-2.0-only
-"""Which commit changed something, from runs that may be silent though the bug is there. Pure.
+"""Which commit brought a bug, or fixed it, where a run may fail to show a bug that is there. Pure.
 
-A bug that is provoked shows in a run with some unknown rate where it is, and never where it is not:
-a run is asked for one documented report, so nothing else can be taken for it. Each commit after the
-old end may be the one that is searched for, and one more hypothesis says that nothing changed at
-all, so that an end which is not what it was said to be is found out. What is believed of them
-after some runs follows from Bayes' theorem, the rate integrated out (:mod:`harness.bisect.stats`).
+A run of a commit with the bug shows it at an unknown rate; a run of a commit without it never does,
+because a run is searched for one documented report. Each commit after the old end may be the culprit, the
+commit that brought the bug or fixed it. One more hypothesis is that nothing changed at all, which finds
+out an end that is not what it was said to be. The probabilities of the hypotheses after some runs follow
+from Bayes' theorem, with the rate integrated out (:mod:`harness.bisect.stats`).
 
-The next run is done where it is expected to teach most for its cost. Commits that cannot be tested
-are never chosen again; what only they could tell apart is one answer, with all its candidates.
+The next run is the one with the greatest expected gain of information for its cost. A commit that cannot
+be tested is not chosen again; commits that only such a commit could tell apart are one answer together.
 """
 
 from __future__ import annotations
@@ -23,21 +23,21 @@ from typing import NamedTuple
 from harness.bisect.history import History, members, testable_descendants
 from harness.bisect.stats import UNKNOWN_RATE, Rate
 
-#: What a run must be expected to teach, in bits, to be worth doing.
+#: The least expected gain of a run, in bits, for which it is done.
 _LEAST_GAIN = 1e-9
 #: Hypotheses that together are less likely than this do not count when a run is chosen.
 _NEGLIGIBLE = 1e-7
-#: So many commits away from one that cannot be tested, another one counts for half.
+#: At this distance, in commits, from a commit that cannot be tested, the chance to be testable is one half.
 _DISTANCE = 1.0
 
 
 @dataclass(frozen=True)
 class Runs:
-    """The runs of one commit that said something.
+    """The runs of one commit that could tell whether it has the bug.
 
     Attributes:
         done: how many there were.
-        shown: in how many the bug showed.
+        shown: how many of them showed the bug.
     """
 
     done: int = 0
@@ -49,8 +49,8 @@ class Choice:
     """A commit to run next.
 
     Attributes:
-        place: where it stands in the history.
-        gain: what the run is expected to teach, in bits.
+        place: its place in the history.
+        gain: the expected gain of information, in bits.
     """
 
     place: int
@@ -59,11 +59,11 @@ class Choice:
 
 @dataclass(frozen=True)
 class Candidates:
-    """Commits that no testable commit tells apart, and what is believed of them together.
+    """Commits that no testable commit tells apart.
 
     Attributes:
-        places: the commits; none where nothing changed at all.
-        probability: that it is one of them.
+        places: the commits; none if nothing changed at all.
+        probability: how likely one of them is the culprit.
     """
 
     places: tuple[int, ...]
@@ -72,15 +72,15 @@ class Candidates:
 
 @dataclass(frozen=True)
 class Search:
-    """What is known, and what follows from it.
+    """What is known so far, and what follows from it.
 
     Attributes:
         history: the commits between the ends.
-        appears: True where the new end has the bug, False where the old one has and a fix is searched for.
-        prior: what is believed of the rate before the first run.
-        runs: what the runs of each commit said.
+        appears: True if the new end has the bug, False if the old end has it and a fix is searched for.
+        prior: what is known about the rate before the first run.
+        runs: the runs of each commit.
         untestable: places of commits that cannot be tested.
-        innocent: places of commits that cannot be the one, because they change nothing that is tested.
+        ruled_out: places of commits that cannot be the culprit, because they change nothing that is built.
     """
 
     history: History
@@ -88,15 +88,15 @@ class Search:
     prior: Rate = UNKNOWN_RATE
     runs: Mapping[int, Runs] = field(default_factory=dict)
     untestable: frozenset[int] = frozenset()
-    innocent: frozenset[int] = frozenset()
+    ruled_out: frozenset[int] = frozenset()
 
     def with_run(self, place: int, shown: bool) -> Search:
-        """What is known after one more run."""
+        """The search after one more run."""
         before = self.runs.get(place, Runs())
         return replace(self, runs={**self.runs, place: Runs(before.done + 1, before.shown + shown)})
 
     def without(self, place: int) -> Search:
-        """What is known after a commit turned out not to be testable."""
+        """The search after a commit turned out not to be testable."""
         return replace(self, untestable=self.untestable | {place})
 
     @property
@@ -106,31 +106,31 @@ class Search:
 
     @property
     def end_without_bug(self) -> int:
-        """Place of the end that is said not to have it."""
+        """Place of the end that is said not to have the bug."""
         return 0 if self.appears else len(self.history.commits) - 1
 
     @property
     def shown(self) -> int:
-        """Runs in which the bug showed."""
+        """How many runs showed the bug."""
         return sum(runs.shown for runs in self.runs.values())
 
     @property
     def _with_bug_at(self) -> Sequence[int]:
         """For each commit the set of hypotheses under which it has the bug.
 
-        A hypothesis has the place of the commit that it blames; that of the old end says that nothing changed.
+        The place of a hypothesis is that of its culprit; at the old end's place is "nothing changed".
         """
         return self.history.bug_if_appears if self.appears else self.history.bug_if_vanishes
 
     @property
-    def _suspects(self) -> int:
+    def _hypotheses(self) -> int:
         """All hypotheses before the first run."""
-        return self.history.everything & ~functools.reduce(int.__or__, (1 << place for place in self.innocent), 0)
+        return self.history.everything & ~functools.reduce(int.__or__, (1 << place for place in self.ruled_out), 0)
 
     @functools.cached_property
     def _groups(self) -> tuple[_Group, ...]:
-        """The hypotheses that are still possible; those in one group are equally likely."""
-        possible, silent = self._suspects, {0: self.history.everything}
+        """The hypotheses that are still possible, in groups of equally likely ones."""
+        possible, silent = self._hypotheses, {0: self.history.everything}
         for place, runs in self.runs.items():
             has_bug = self._with_bug_at[place]
             if runs.shown:
@@ -149,23 +149,19 @@ class Search:
 
     @property
     def rate(self) -> Rate:
-        """What is known of the bug's rate, from the commits that have it by what is most likely."""
+        """What is known about the bug's rate, from the commits that have it under the most likely hypothesis."""
         likeliest = max(self._groups, key=lambda group: group.each).places
         place = next(members(likeliest))
         with_bug = [runs for at, runs in self.runs.items() if self._with_bug_at[at] >> place & 1]
         return self.prior.after(self.shown, sum(runs.done - runs.shown for runs in with_bug))
 
-    def probability(self, place: int) -> float:
-        """How likely a commit is the one; that of the old end is how likely nothing changed."""
-        return next((group.each for group in self._groups if group.places >> place & 1), 0.0)
-
     def has_bug(self, place: int, answer: Candidates) -> bool:
-        """Whether a commit has the bug, if an answer is right; the last of its candidates stands for all."""
-        blamed = answer.places[-1] if answer.places else 0
-        return bool(self._with_bug_at[place] >> blamed & 1)
+        """Whether a commit has the bug if an answer is right; of several candidates the last is taken."""
+        culprit = answer.places[-1] if answer.places else 0
+        return bool(self._with_bug_at[place] >> culprit & 1)
 
     def answers(self) -> list[Candidates]:
-        """What the answer may be, the likeliest first: commits that no testable one tells apart stand together."""
+        """All possible answers, the most likely first."""
         told_apart = testable_descendants(self.history, self.untestable) if self.untestable else None
         places: dict[int, list[int]] = defaultdict(list)
         probability: dict[int, float] = defaultdict(float)
@@ -178,7 +174,7 @@ class Search:
         return sorted(found, key=lambda answer: -answer.probability)
 
     def left(self, confidence: float) -> int:
-        """How many commits are left: the fewest that together are as likely as the confidence asked for."""
+        """How many commits are left: the fewest that together are as likely as ``confidence``."""
         count, sum_ = 0, 0.0
         for group in sorted(self._groups, key=lambda group: -group.each):
             size = group.places.bit_count()
@@ -189,10 +185,10 @@ class Search:
         return count
 
     def choose(self, cost: Callable[[int], float] = lambda _place: 1.0) -> Choice | None:
-        """The commit to run next, None where no run can teach anything more.
+        """The commit to run next, None if no run can tell anything more.
 
         Args:
-            cost: what a run of a commit costs, building included where it is not built; any unit.
+            cost: the cost of running a commit, that of building it included, in any unit.
         """
         gains = self._gains()
         chances = self._chances_to_be_testable()
@@ -209,11 +205,11 @@ class Search:
 
     @property
     def entropy(self) -> float:
-        """How much is not known yet, in bits."""
+        """How much information is missing, in bits."""
         return -sum(group.places.bit_count() * _xlogx(group.each) for group in self._groups)
 
     def _gains(self) -> list[float]:
-        """For each commit, how many bits one run of it is expected to teach."""
+        """For each commit the expected gain of one run of it, in bits."""
         terms = [_Term.of(group) for group in self._groups if group.places.bit_count() * group.each > _NEGLIGIBLE]
         entropy = -math.fsum(term.size * term.log_each for term in terms)
         total = math.fsum(term.size * term.each for term in terms)
@@ -249,9 +245,9 @@ class _Group:
     """Hypotheses that are equally likely.
 
     Attributes:
-        places: the commits that they blame.
+        places: their culprits.
         each: how likely each of them is.
-        rate: how likely the bug shows in the next run of a commit that has it, under each of them.
+        rate: how likely, under each of them, the next run of a commit with the bug shows it.
     """
 
     places: int
@@ -260,7 +256,7 @@ class _Group:
 
 
 class _Term(NamedTuple):
-    """What a group adds to the expected gain of a run; "log" stands for p log2 p."""
+    """What a group contributes to the expected gain of a run; ``log`` stands for p log2 p."""
 
     places: int
     size: int
@@ -279,7 +275,13 @@ class _Term(NamedTuple):
 
 
 def _split(groups: Mapping[int, int], has_bug: int, runs: int) -> dict[int, int]:
-    """Hypotheses by the number of silent runs with the bug, after some more silent runs of one commit."""
+    """Hypotheses by the number of runs that did not show a bug that was there.
+
+    Args:
+        groups: the hypotheses so far, by that number.
+        has_bug: those under which some commit has the bug.
+        runs: how many runs of that commit did not show it.
+    """
     split: dict[int, int] = defaultdict(int)
     for count, places in groups.items():
         split[count + runs] |= places & has_bug

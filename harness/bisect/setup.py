@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-2.0-only
-"""From what the user asked to what a bisection works on: refs, their order, the commits between them."""
+"""Preparing a bisection: the user's refs, their order, and the commits between them."""
 
 from __future__ import annotations
 
@@ -7,43 +7,43 @@ import functools
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 
-from harness.bisect.bisection import Matter, bases_of
+from harness.bisect.bisection import BisectionInput, bases_of
 from harness.bisect.history import History, from_rev_list
-from harness.bisect.records import Question, Wanted
+from harness.bisect.records import BisectionPlan, TargetBug
 from harness.core.errors import UserError
 from harness.kbuild import base as bases
 from harness.kbuild.git import Repository
 
 
-def checked(question: Question, repository: Repository) -> Question:
-    """The question with full names of commits instead of the user's words.
+def checked(plan: BisectionPlan, repository: Repository) -> BisectionPlan:
+    """The plan with full names of commits instead of the user's refs.
 
     Raises:
-        UserError: it cannot be answered as it is asked; the message says why.
+        UserError: it cannot be done; the message says why.
     """
     if edited := repository.edited():
         raise UserError(
-            f"{repository.top} has edits that are in no commit and so would not be tested: {', '.join(edited[:3])}",
+            f"{repository.top} has uncommitted edits, which would not be tested: {', '.join(edited[:3])}",
             "commit them, or put them aside with git stash",
         )
-    named = replace(question, good=repository.commit(question.good), bad=repository.commit(question.bad))
+    named = replace(plan, good=repository.commit(plan.good), bad=repository.commit(plan.bad))
     if named.good == named.bad:
-        raise UserError(f"--good and --bad are the same commit, {named.good[:12]}", "name two commits")
+        raise UserError(f"--good and --bad are the same commit, {named.good[:12]}", "give two commits")
     if not repository.is_ancestor(named.old, named.new):
-        raise _not_in_order(question, named, repository)
+        raise _not_in_order(plan, named, repository)
     return named
 
 
-def _not_in_order(asked: Question, named: Question, repository: Repository) -> UserError:
+def _not_in_order(asked: BisectionPlan, named: BisectionPlan, repository: Repository) -> UserError:
     if repository.is_ancestor(named.new, named.old):
         if named.appears:
             return UserError(
                 f"the bad end {asked.bad} comes before the good end {asked.good}",
-                "exchange them; or, to find the commit that mended it, add --term-old broken --term-new fixed",
+                "swap them; or, to find the commit that fixed the bug, add --term-old broken --term-new fixed",
             )
         return UserError(
-            f"the good end {asked.good} comes before the bad end {asked.bad}: nothing was mended between them",
-            "leave out --term-old and --term-new to find the commit that broke it",
+            f"the good end {asked.good} comes before the bad end {asked.bad}: nothing was fixed between them",
+            "to find the commit that brought the bug, leave out --term-old and --term-new",
         )
     if repository.shallow:
         return UserError(
@@ -59,26 +59,26 @@ def _not_in_order(asked: Question, named: Question, repository: Repository) -> U
     )
 
 
-def matter(question: Question, wanted: Wanted, repository: Repository, modules: Sequence[str]) -> Matter:
-    """What a bisection works on.
+def input_for(plan: BisectionPlan, bug: TargetBug, repository: Repository, modules: Sequence[str]) -> BisectionInput:
+    """What a bisection needs to know.
 
     Args:
-        question: with full names of commits.
-        wanted: what makes a commit bad.
-        repository: where they are.
+        plan: with full names of commits.
+        bug: what makes a commit bad.
+        repository: where the commits are.
         modules: folders of the modules under test.
     """
-    history = from_rev_list(question.old, repository.between(question.old, question.new))
-    changed = repository.changed_files(question.old, question.new)
-    # A patch of the user's may be what tells a commit from its parent.
-    innocent = frozenset() if question.build_fixes else _innocent(history, changed)
+    history = from_rev_list(plan.old, repository.between(plan.old, plan.new))
+    changed = repository.changed_files(plan.old, plan.new)
+    # The only difference between a commit and its parent may be a patch of the user's.
+    ruled_out = frozenset() if plan.build_fixes else _without_change(history, changed)
     changes = {commit: any(bases.changes_base(file, modules) for file in files) for commit, files in changed.items()}
     describe = functools.cache(repository.describe)
-    return Matter(question, wanted, history, innocent, bases_of(history, changes), describe)
+    return BisectionInput(plan, bug, history, ruled_out, bases_of(history, changes), describe)
 
 
-def _innocent(history: History, changed: Mapping[str, Sequence[str]]) -> frozenset[int]:
-    """Commits that change nothing which is ever built: they have the bug exactly if their parents have it."""
+def _without_change(history: History, changed: Mapping[str, Sequence[str]]) -> frozenset[int]:
+    """Places of commits that change nothing that is built: they have the bug exactly if their parents have it."""
     return frozenset(
         history.place[commit]
         for commit, files in changed.items()

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-2.0-only
-"""A word of the command line as test cases."""
+"""Which test cases a word of the command line names."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from harness.core.errors import UserError
 
 
 def selected(project: Path, word: str) -> str:
-    """A word of the command line as something pytest can find.
+    """The path or pytest node id of the test cases that a word of the command line names.
 
     Raises:
         UserError: it is neither a fix nor a file or folder.

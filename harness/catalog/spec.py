@@ -1,90 +1,56 @@
 # SPDX-License-Identifier: GPL-2.0-only
-"""YAML files -> records. An error names the file, the key and what is expected there."""
+"""``images/*.yaml``, ``fix.yaml`` and ``suppressions.yaml`` -> records."""
 
 from __future__ import annotations
 
-import contextlib
 import datetime
 import json
 import re
-from collections.abc import Mapping
 from pathlib import Path
 from types import MappingProxyType
-from typing import Annotated, Any, ClassVar, Literal, TypeVar
+from typing import Annotated, Any, ClassVar, Literal
 
 import pydantic
-import yaml
-from pydantic import ConfigDict, Field, StringConstraints
+from pydantic import Field, StringConstraints
 
+from harness.catalog.kernels import with_extending_kernels
+from harness.catalog.yaml_files import FormerKeys, PackageName, Schema, first_complaint, load, named_file, read
 from harness.core.errors import UserError
 from harness.core.model import (
     ExpectedReport,
     Fix,
     FixOnKernel,
     Image,
-    Kernel,
-    KernelSource,
     Presence,
     ReproductionClass,
     Signature,
-    SourceKind,
     Suppression,
     Verdict,
 )
 
 #: The known noise of a project.
 SUPPRESSIONS = Path("testcases/suppressions.yaml")
-#: The one written in C is ten times as fast; PyYAML is sometimes built without it.
-_LOADER: type[yaml.SafeLoader] = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
 #: Files of fixes in earlier versions, and their names now.
 _FORMER_FILES = MappingProxyType({"unfix.cocci": "revert.cocci", "fix.cocci": "apply.cocci"})
 
 CommitId = Annotated[str, StringConstraints(pattern=r"^[0-9a-f]{12}$")]
-FolderName = Annotated[str, StringConstraints(pattern=r"^\w[\w.+-]*(/\w[\w.+-]*)*$")]
-PackageName = Annotated[str, StringConstraints(pattern=r"^[a-z0-9][a-z0-9.+-]+$")]
 
 
-class _Schema(pydantic.BaseModel):
-    model_config = ConfigDict(extra="forbid", strict=True, hide_input_in_errors=False)
-    #: Keys of earlier versions: what became of them, and what to do.
-    former_keys: ClassVar[Mapping[str, tuple[str, str]]] = {}
-
-
-class _SourceSchema(_Schema):
-    debian_package: PackageName | None = Field(default=None, alias="debian-package")
-    tree: str | None = None
-
-    @pydantic.model_validator(mode="after")
-    def _exactly_one(self) -> _SourceSchema:
-        if (self.debian_package is None) == (self.tree is None):
-            raise ValueError("name exactly one of debian-package and tree")
-        return self
-
-
-class _KernelSchema(_Schema):
-    former_keys = {"objects": ("has no use any more: the last build's number of steps is remembered", "delete it")}
-    source: _SourceSchema
-    fragments: list[str] = Field(min_length=1)
-    add_fragments: list[str] = Field(default=[], alias="add-fragments")
-    modules: list[FolderName] = Field(min_length=1)
-    moved: dict[str, str] = {}
-    unsanitized: list[FolderName] = []
-    companions: dict[FolderName, Annotated[list[FolderName], Field(min_length=1)]] = {}
-
-
-class _ImageSchema(_Schema):
+class _ImageSchema(Schema):
     packages: list[PackageName] = Field(min_length=1)
     overlay: str = "overlay"
     scratch_mib: int = Field(default=1024, ge=64, alias="scratch-mib")
 
 
-class _ExpectedReportSchema(_Schema):
+class _ExpectedReportSchema(Schema):
     titles: list[str] = Field(min_length=1, description="Titles in syzbot's form, one of which the report has.")
     frames: list[str] = Field(min_length=1, description="Functions on the report's stacks, all of them.")
     rate: str = Field(min_length=1, description="How often it was this report, such as '49 of 50'.")
 
 
-class _SignatureSchema(_Schema):
+class SignatureSchema(Schema):
+    """What the kernel log, or the test, says where the bug is."""
+
     titles: list[str] = Field(default=[], description="Titles in syzbot's form, one of which the report has.")
     frames: list[str] = Field(default=[], description="Functions on the report's stacks, all of them.")
     assertion: str = Field(default="", description="Regular expression for the message of the assertion that fails.")
@@ -95,7 +61,7 @@ class _SignatureSchema(_Schema):
     )
 
     @pydantic.model_validator(mode="after")
-    def _not_empty(self) -> _SignatureSchema:
+    def _not_empty(self) -> SignatureSchema:
         if self.any_of and (self.titles or self.frames):
             raise ValueError("give titles and frames, or any-of, not both")
         if len(self.any_of) == 1:
@@ -110,7 +76,7 @@ class _SignatureSchema(_Schema):
         return Signature(tuple(self.titles), tuple(self.frames), self.assertion, any_of)
 
 
-class _FixOnKernelSchema(_Schema):
+class _FixOnKernelSchema(Schema):
     presence: Presence = Field(
         default=Presence.PRESENT,
         strict=False,
@@ -133,8 +99,8 @@ class _FixOnKernelSchema(_Schema):
         return self
 
 
-class _FixSchema(_Schema):
-    former_keys = {
+class _FixSchema(Schema):
+    former_keys: ClassVar[FormerKeys] = {
         "taken-out-with": ("is called reverted-with now", "rename it"),
         "options": ("belongs to the test cases now", "mark them with pytest.mark.needs('option CONFIG_...')"),
     }
@@ -150,7 +116,7 @@ class _FixSchema(_Schema):
         min_length=1, description="Files that the revert changes, each of them, by their paths in Linux 6.1."
     )
     reproduction: ReproductionClass = Field(strict=False, description="How the bug is provoked.")
-    signature: _SignatureSchema = Field(description="What the kernel log, or the test, says without the fix.")
+    signature: SignatureSchema = Field(description="What the kernel log, or the test, says without the fix.")
     widening: str = Field(default="", description="What makes the race window wide.")
     path_counters: dict[str, int] = Field(
         alias="path-counters",
@@ -163,7 +129,7 @@ class _FixSchema(_Schema):
     notes: str = Field(default="", description="What was found out by booting, and what was tried.")
 
 
-class _SuppressionSchema(_Schema):
+class _SuppressionSchema(Schema):
     title: str = Field(min_length=1)
     kernel: str = ""
     reason: str = Field(min_length=1)
@@ -179,118 +145,6 @@ class _SuppressionSchema(_Schema):
         return title
 
 
-_SchemaT = TypeVar("_SchemaT", bound=_Schema)
-KnownT = TypeVar("KnownT")
-
-
-def _read(file: Path) -> Any:
-    try:
-        return yaml.load(file.read_text(encoding="utf-8"), Loader=_LOADER)
-    except OSError as error:
-        raise UserError(f"{file}: cannot be read ({error.strerror})") from error
-    except (yaml.YAMLError, UnicodeDecodeError, ValueError) as error:
-        raise UserError(f"{file}: is not valid YAML: {' '.join(str(error).split())}", "correct the file") from error
-
-
-def _load(file: Path, schema: type[_SchemaT]) -> _SchemaT:
-    return _validated(file, _read_mapping(file), schema)
-
-
-def _read_mapping(file: Path) -> dict[str, Any]:
-    data = _read(file)
-    if not isinstance(data, dict):
-        raise UserError(f"{file}: expected keys and values, found {type(data).__name__}", "correct the file")
-    return data
-
-
-def _validated(file: Path, data: dict[str, Any], schema: type[_SchemaT]) -> _SchemaT:
-    for key, (what_became_of_it, next_step) in schema.former_keys.items():
-        if key in data:
-            raise UserError(f"{file}: key {key!r} {what_became_of_it}", next_step)
-    try:
-        return schema.model_validate(data)
-    except pydantic.ValidationError as error:
-        raise UserError(f"{file}: {_first_complaint(error)}", "correct the file") from error
-
-
-def _first_complaint(error: pydantic.ValidationError) -> str:
-    detail = error.errors()[0]
-    key = ".".join(str(part) for part in detail["loc"]) or "(whole file)"
-    found = detail.get("input")
-    shown = "" if detail["type"] == "missing" or isinstance(found, dict) else f", found {found!r}"
-    return f"key {key!r}: {detail['msg']}{shown}"
-
-
-def _named(folder: Path, name: str, suffix: str, what: str) -> Path:
-    file = folder / f"{name}{suffix}"
-    if not file.is_file():
-        known = ", ".join(sorted(path.name.removesuffix(suffix) for path in folder.glob(f"*{suffix}")))
-        raise UserError(f"there is no {what} named {name!r}", f"known: {known or 'none'} (in {folder})")
-    return file
-
-
-def load_kernel(project: Path, name: str) -> Kernel:
-    """Read ``kernels/<name>.yaml``, and the files of the kernels that it extends.
-
-    Raises:
-        UserError: a file does not exist, is malformed, or names a fragment or a kernel that does not exist.
-    """
-    folder = project / "kernels"
-    file = _named(folder, name, ".yaml", "kernel")
-    schema = _validated(file, _kernel_values(file), _KernelSchema)
-    fragments = tuple(_named(folder / "fragments", fragment, ".config", "fragment") for fragment in schema.fragments)
-    source = schema.source
-    chosen = (
-        KernelSource(SourceKind.TREE, source.tree)
-        if source.tree is not None
-        else KernelSource(SourceKind.DEBIAN_PACKAGE, source.debian_package or "")
-    )
-    return Kernel(
-        name,
-        chosen,
-        fragments,
-        modules=tuple(schema.modules),
-        moved=schema.moved,
-        unsanitized=tuple(schema.unsanitized),
-        companions={name: tuple(folders) for name, folders in schema.companions.items()},
-    )
-
-
-def kernel_keys() -> tuple[str, ...]:
-    """All keys that a kernel's file may have."""
-    return ("extends", *(field.alias or name for name, field in _KernelSchema.model_fields.items()))
-
-
-def _kernel_values(file: Path, extended_by: tuple[str, ...] = ()) -> dict[str, Any]:
-    """The keys and values of a kernel: its own, and those of the kernel that it extends for keys that it lacks.
-
-    The fragments of ``add-fragments`` stand at the end of ``fragments``.
-
-    Args:
-        file: ``kernels/<name>.yaml``.
-        extended_by: names of the kernels that extend this one, the outermost first.
-
-    Raises:
-        UserError: a file of the chain is malformed or does not exist, or a kernel extends itself.
-    """
-    own = _read_mapping(file)
-    chain = (*extended_by, file.stem)
-    if "extends" in own:
-        parent = own.pop("extends")
-        if not isinstance(parent, str):
-            raise UserError(f"{file}: key 'extends': expected a kernel's name, found {parent!r}", "correct the file")
-        if parent in chain:
-            circle = " -> ".join([*chain, parent])
-            raise UserError(f"{file}: key 'extends': {parent} would extend itself ({circle})", "correct the file")
-        try:
-            parents_file = _named(file.parent, parent, ".yaml", "kernel")
-        except UserError as error:
-            raise UserError(f"{file}: key 'extends': {error.message}", error.next_step) from error
-        own = {**_kernel_values(parents_file, chain), **own}
-    schema = _validated(file, own, _KernelSchema)
-    return {**own, "fragments": [*schema.fragments, *schema.add_fragments], "add-fragments": []}
-
-
 def load_image(project: Path, name: str) -> Image:
     """Read ``images/<name>.yaml``.
 
@@ -298,7 +152,7 @@ def load_image(project: Path, name: str) -> Image:
         UserError: it does not exist or is malformed.
     """
     folder = project / "images"
-    schema = _load(_named(folder, name, ".yaml", "image"), _ImageSchema)
+    schema = load(named_file(folder, name, ".yaml", "image"), _ImageSchema)
     overlay = folder / schema.overlay
     if not overlay.is_dir():
         raise UserError(f"{folder / name}.yaml: key 'overlay': there is no folder {overlay}", "correct the file")
@@ -318,7 +172,7 @@ def load_fix(project: Path, name: str) -> Fix:
     for former, now in _FORMER_FILES.items():
         if (folder / former).exists():
             raise UserError(f"{folder / former}: this file is called {now} now", "rename it")
-    schema = _load(file, _FixSchema)
+    schema = load(file, _FixSchema)
     listed = {name: FixOnKernel(**dict(known)) for name, known in schema.kernels.items()}
     return Fix(
         name=name,
@@ -337,28 +191,6 @@ def load_fix(project: Path, name: str) -> Fix:
         reverted_with=tuple(schema.reverted_with),
         notes=schema.notes,
     )
-
-
-def with_extending_kernels(listed: Mapping[str, KnownT], project: Path) -> dict[str, KnownT]:
-    """What is known about the kernels that are listed, and about those that extend one with the same source."""
-    known = dict(listed)
-    for file in sorted((project / "kernels").glob("*.yaml")):
-        nearest = next((same for same in _kernels_with_same_source(file) if same in listed), None)
-        if file.stem not in known and nearest is not None:
-            known[file.stem] = listed[nearest]
-    return known
-
-
-def _kernels_with_same_source(file: Path) -> tuple[str, ...]:
-    """The kernels that a kernel extends without a source of its own, the nearest first."""
-    found: list[str] = []
-    with contextlib.suppress(UserError):  # Told when the kernel is used.
-        while "extends" in (values := _read_mapping(file)) and "source" not in values:
-            file = file.with_name(f"{values['extends']}.yaml")
-            if file.stem in found:
-                break
-            found.append(file.stem)
-    return tuple(found)
 
 
 def fix_json_schema() -> str:
@@ -392,7 +224,7 @@ def load_suppressions(file: Path) -> tuple[Suppression, ...]:
     """
     if not file.exists():
         return ()
-    entries = _read(file) or []
+    entries = read(file) or []
     if not isinstance(entries, list):
         raise UserError(f"{file}: expected a list of entries, found {type(entries).__name__}", "correct the file")
     return tuple(_suppression(file, number, entry) for number, entry in enumerate(entries, 1))
@@ -405,5 +237,5 @@ def _suppression(file: Path, number: int, entry: object) -> Suppression:
     try:
         schema = _SuppressionSchema.model_validate(entry)
     except pydantic.ValidationError as error:
-        raise UserError(f"{file}: entry {number}: {_first_complaint(error)}", "correct the file") from error
+        raise UserError(f"{file}: entry {number}: {first_complaint(error)}", "correct the file") from error
     return Suppression(schema.title, schema.reason, schema.expires, schema.kernel)

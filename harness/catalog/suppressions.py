@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-2.0-only
-"""Known noise among findings: marked, so that it fails nothing, and still counted and shown. Pure."""
+"""Marking known noise among findings: it fails nothing, and is still counted and shown. Pure."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ class Sifted:
 
     Attributes:
         findings: all of them, in their order; known noise has ``suppressed`` set.
-        notes: a sentence for each suppression that was used, and for each that would have been, had it not expired.
+        notes: one for each suppression that was used, and for each that was not because it has expired.
     """
 
     findings: tuple[Finding, ...]
@@ -30,20 +30,20 @@ def apply(
 ) -> Sifted:
     """Mark the findings that are known noise.
 
-    The first finding that is none becomes the cause of the later ones, if it was called a consequence of noise.
+    The first finding that is not noise is no consequence, even if it was marked as a consequence of noise.
 
     Args:
-        findings: of one log, in its order.
-        suppressions: known noise; of several that fit, the first that has not expired counts.
-        today: the day it is.
+        findings: those of one log, in their order.
+        suppressions: known noise; of several that match, the first that has not expired is used.
+        today: the current day.
         kernel: the kernel's name in ``kernels/``, empty where unknown.
     """
     notes: dict[str, None] = {}
     sifted: list[Finding] = []
     for finding in findings:
-        fitting = [each for each in suppressions if _fits(each, finding, kernel)]
-        valid = [each for each in fitting if today <= each.expires]
-        for each in valid[:1] or fitting[:1]:
+        matching = [each for each in suppressions if _matches(each, finding, kernel)]
+        valid = [each for each in matching if today <= each.expires]
+        for each in valid[:1] or matching[:1]:
             notes[_note(finding, each, bool(valid))] = None
         only_noise = bool(sifted) and all(other.suppressed for other in sifted)
         sifted.append(
@@ -61,7 +61,7 @@ def _note(finding: Finding, suppression: Suppression, valid: bool) -> str:
     return f"{what} {suppression.expires}: {finding.title}: {suppression.reason}"
 
 
-def _fits(suppression: Suppression, finding: Finding, kernel: str) -> bool:
+def _matches(suppression: Suppression, finding: Finding, kernel: str) -> bool:
     if not re.fullmatch(suppression.title, finding.title):
         return False
     names = [name for name in (finding.kernel_release, kernel) if name]

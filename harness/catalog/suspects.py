@@ -11,15 +11,17 @@ from typing import Literal
 import pydantic
 from pydantic import Field
 
-from harness.catalog.spec import _load, _Schema, _SignatureSchema, with_extending_kernels
+from harness.catalog.kernels import with_extending_kernels
+from harness.catalog.spec import SignatureSchema
+from harness.catalog.yaml_files import Schema, load
 from harness.core.errors import UserError
-from harness.core.model import Signature, Suspect, SuspectState
+from harness.core.model import Suspect, SuspectState
 
 _FOLDER = Path("testcases/suspects")
 _FILE = "suspect.yaml"
 
 
-class _SuspectSignatureSchema(_SignatureSchema):
+class _SuspectSignatureSchema(SignatureSchema):
     @pydantic.field_validator("assertion")
     @classmethod
     def _is_a_regular_expression(cls, assertion: str) -> str:
@@ -30,7 +32,7 @@ class _SuspectSignatureSchema(_SignatureSchema):
         return assertion
 
 
-class _SuspectSchema(_Schema):
+class _SuspectSchema(Schema):
     title: str = Field(min_length=1, description="One line on what goes wrong.")
     subsystem: Literal["cachefiles", "fscache", "netfs", "erofs", "mm", "kobject", "kprobes"] = Field(
         description="Where the code is."
@@ -70,7 +72,7 @@ def load_suspect(project: Path, name: str) -> Suspect:
         raise UserError(
             f"there is no suspect named {name!r}", f"known: {', '.join(suspect_names(project)) or 'none'}"
         )
-    schema = _load(file, _SuspectSchema)
+    schema = load(file, _SuspectSchema)
     return Suspect(
         name=name,
         folder=folder,
@@ -81,7 +83,7 @@ def load_suspect(project: Path, name: str) -> Suspect:
         kernels=with_extending_kernels(
             {kernel: shown == "shown" for kernel, shown in schema.kernels.items()}, project
         ),
-        signatures=tuple(Signature(tuple(one.titles), tuple(one.frames), one.assertion) for one in schema.signatures),
+        signatures=tuple(one.record() for one in schema.signatures),
         found_by=schema.found_by,
         notes=schema.notes,
     )

@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: GPL-2.0-only
 """The source of a kernel at a commit of somebody's repository, whose working tree is not touched.
 
-Three things make a step of a bisection short. Sources are told apart by git's object names, so a
+Three things make it quick to test a commit. Sources are told apart by git's object names, so a
 commit that does not change the kernel's base (:mod:`harness.kbuild.base`) needs no new kernel. The
 folders of the modules under test are extracted on their own. And a kernel that must be built is built
 in a working tree and a build folder that are kept from one commit to the next, so that make compiles
@@ -98,9 +98,9 @@ def resolve(kernel: Kernel, cache: Cache) -> SourceTree:
     modules = _modules(kernel, ours.repository, tree, cache)
     base = base_of(entries, kernel.modules)
     if packaged := _package_with_base(kernel, ours.repository, tree, base, cache):
-        return SourceTree(packaged.path, packaged.fingerprint, owned=True, modules=modules)
+        return SourceTree(packaged.path, packaged.fingerprint, modules=modules)
     path = ours.check_out(tree, base)
-    return SourceTree(path, base, owned=True, modules=modules, output=ours.folder / "output" / kernel.name)
+    return SourceTree(path, base, modules=modules, output=ours.folder / "output" / kernel.name)
 
 
 def _modules(kernel: Kernel, repository: Repository, tree: str, cache: Cache) -> Path:

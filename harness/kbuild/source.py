@@ -35,14 +35,12 @@ class SourceTree:
         path: the tree.
         fingerprint: changes whenever a file of the tree does, except in folders that the caller
             checks itself.
-        owned: True where the lab unpacked it, False for somebody's working tree.
         modules: the folder with the sources of modules, None where that is ``path``.
         output: a build folder that all kernels built from this tree share, None where each has its own.
     """
 
     path: Path
     fingerprint: str
-    owned: bool
     modules: Path | None = None
     output: Path | None = None
 
@@ -73,8 +71,8 @@ def resolve(source: KernelSource, cache: Cache, apart_from: tuple[str, ...] = ()
     listing = _listing_key(path, apart_from)
     packaged = unpacked(source.package, cache) if source.package else None
     if packaged and listing == _listing_key_of_package(packaged, apart_from, cache):
-        return SourceTree(packaged.path, packaged.fingerprint, owned=True, modules=path)
-    return SourceTree(path, content_key([str(path), listing]), owned=False)
+        return SourceTree(packaged.path, packaged.fingerprint, modules=path)
+    return SourceTree(path, content_key([str(path), listing]))
 
 
 def _checked(path: Path) -> Path:
@@ -132,7 +130,7 @@ def unpacked(package: str, cache: Cache) -> SourceTree | None:
     """The tree of a package, where the cache has it already."""
     found = sorted(folder for folder in cache.folder.glob(f"sources/{package}-*") if (folder / "Kconfig").is_file())
     found = [folder for folder in found if _DIGEST.fullmatch(folder.name.removeprefix(f"{package}-"))]
-    return SourceTree(found[-1], found[-1].name.removeprefix(f"{package}-"), owned=True) if found else None
+    return SourceTree(found[-1], found[-1].name.removeprefix(f"{package}-")) if found else None
 
 
 def _packaged_tree(package: str, cache: Cache) -> SourceTree:
@@ -150,7 +148,7 @@ def _packaged_tree(package: str, cache: Cache) -> SourceTree:
                 f"unpacking {archive}",
             )
 
-    return SourceTree(cache.entry(name, unpack), digest[:16], owned=True)
+    return SourceTree(cache.entry(name, unpack), digest[:16])
 
 
 def _packaged_archive(package: str, cache: Cache) -> Path:

@@ -7,7 +7,7 @@ import shlex
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-from harness.catalog import spec
+from harness.catalog import kernels
 from harness.core.model import Job, Kernel, KernelSource, SourceKind
 
 
@@ -48,7 +48,7 @@ def chosen_kernel(settings: Settings) -> Kernel:
     Raises:
         UserError: its description cannot be read.
     """
-    kernel = spec.load_kernel(settings.project, settings.kernel)
+    kernel = kernels.load_kernel(settings.project, settings.kernel)
     package = kernel.source.where if kernel.source.kind is SourceKind.DEBIAN_PACKAGE else ""
     if settings.config is not None:
         kernel = replace(kernel, fragments=(settings.config,), build_folder=f"config-{kernel.name}")

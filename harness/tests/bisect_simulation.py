@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-2.0-only
-"""Bisections of made-up histories: how often which way of searching finds the right commit, and in how many runs.
+"""Bisections of made-up histories: how often each method finds the right commit, and in how many runs.
 
 ``python -m harness.tests.bisect_simulation`` prints the table of docs/bisect.md.
 """
@@ -18,7 +18,7 @@ from harness.bisect.stats import SURE_RATE, UNKNOWN_RATE, Rate
 #: Commits after the good end.
 COMMITS = 64
 CONFIDENCE = 0.99
-#: The bad end is run until it has shown the bug so often; once is enough where it shows each time.
+#: How often the bad end has to show the bug; once, if the bug is known to show each time.
 _SHOWN_AT_THE_END = 3
 
 
@@ -42,7 +42,7 @@ Method = Callable[[int, Run], tuple[int, int]]
 
 
 def linear(commits: int) -> History:
-    """A history without merges: the good end and so many commits after it."""
+    """A history without merges: the good end and some commits after it."""
     return History(
         tuple(f"{place:040x}" for place in range(commits + 1)),
         tuple((place - 1,) if place else () for place in range(commits + 1)),
@@ -66,7 +66,7 @@ def bayesian(prior: Rate) -> Method:
 
 
 def plain(runs_each: int) -> Method:
-    """Bisection with a fixed number of runs for each step; one that shows the bug makes a commit bad."""
+    """Bisection with a fixed number of runs of each commit; one that shows the bug makes it bad."""
 
     def search(commits: int, run: Run) -> tuple[int, int]:
         good, bad, runs = 0, commits, 0
@@ -101,9 +101,9 @@ def simulate_many(method: Method, rate: float, times: int = 100) -> tuple[int, f
 def main() -> None:
     """Print the table."""
     methods = {
-        "plain, 1 run a step": plain(1),
-        "plain, 5 runs a step": plain(5),
-        "plain, 14 runs a step": plain(14),
+        "plain, 1 run of each commit": plain(1),
+        "plain, 5 runs of each": plain(5),
+        "plain, 14 runs of each": plain(14),
         "harness bisect": bayesian(UNKNOWN_RATE),
         "harness bisect, bug known to show each time": bayesian(SURE_RATE),
     }

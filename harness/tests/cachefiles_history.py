@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: GPL-2.0-only
-"""A history of Linux 6.1 that has everything a bisection may meet, on top of a package's source.
+"""A history of Linux 6.1 that has everything that a bisection may meet, on top of a package's source.
 
-The fix c3d6569a4332 is reverted in the middle and comes back at the end of the branch ``mended``.
+The fix c3d6569a4332 is reverted in the middle and comes back at the end of the branch ``fixed``.
 No commit needs another kernel but "init: do not boot" and the one after it, on the branch ``unbootable``.
 """
 
@@ -17,7 +17,7 @@ from harness.tests.kernel_history import Change, Edit, Writer, git
 CASE = "classic-mode-null-deref"
 TITLE = "general protection fault in cachefiles_ondemand_init_object"
 CULPRIT = "cachefiles: Trust the on-demand state"
-MENDING = "cachefiles: Look for the on-demand state again"
+FIXING = "cachefiles: Look for the on-demand state again"
 NO_BUILD = "cachefiles: Count what nobody declared"
 NO_LOAD = "fscache: Insist on a work queue"
 OTHER_CRASH = "cachefiles: Be surprised by daemons"
@@ -63,8 +63,8 @@ CHANGES = (
         "cachefiles: Say more about xattrs", "fs/cachefiles/xattr.c", "#include <linux/xattr.h>\n", "/* Xattrs. */\n"
     ),
 )
-_MENDED = (
-    _exchanged(MENDING, _ONDEMAND, _NO_CHECK, _CHECK),
+_FIXED = (
+    _exchanged(FIXING, _ONDEMAND, _NO_CHECK, _CHECK),
     _appended(
         "cachefiles: Say more about namei", "fs/cachefiles/namei.c", "#include <linux/namei.h>\n", "/* Names. */\n"
     ),
@@ -79,14 +79,14 @@ FOLDERS = ("fs/netfs", "fs/fscache", "fs/cachefiles", "fs/erofs")
 
 
 def write(repository: Path, source: Path) -> Writer:
-    """Make the repository: branches ``main``, ``mended`` and ``unbootable``; a tag ``start``."""
+    """Make the repository: branches ``main``, ``fixed`` and ``unbootable``; a tag ``start``."""
     wanted = (*(f"{folder}/" for folder in FOLDERS), "Documentation/index.rst", "arch/arm/Kconfig", "init/main.c")
     start = kernel_history.start(repository, source, wanted)
     git(repository, "tag", "start", start)
-    main, mended, unbootable = (
-        _added(repository, start, changes) for changes in (CHANGES, (*CHANGES, *_MENDED), _UNBOOTABLE)
+    main, fixed, unbootable = (
+        _added(repository, start, changes) for changes in (CHANGES, (*CHANGES, *_FIXED), _UNBOOTABLE)
     )
-    git(repository, "branch", "mended", mended.head)
+    git(repository, "branch", "fixed", fixed.head)
     git(repository, "branch", "unbootable", unbootable.head)
     main.check_out(*FOLDERS)
     return main

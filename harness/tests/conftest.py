@@ -18,13 +18,13 @@ import hypothesis
 import psutil
 import pytest
 
-from harness.catalog import spec
+from harness.catalog import kernels, spec
 from harness.cli import main as cli
 from harness.core import host
 from harness.core.cache import Cache
 from harness.core.model import Fix, Image, Kernel
 from harness.kbuild import build, image
-from harness.runner import guests
+from harness.runner import builder, guests
 from harness.runner.canaries import Canaries
 from harness.runner.lab import Lab
 from harness.runner.settings import Settings
@@ -104,7 +104,7 @@ def project(tmp_path: Path, tree: Path) -> Path:
 @pytest.fixture
 def kernel(project: Path) -> Kernel:
     """The fake checkout's kernel."""
-    return spec.load_kernel(project, fake_project.KERNEL)
+    return kernels.load_kernel(project, fake_project.KERNEL)
 
 
 @pytest.fixture
@@ -247,7 +247,8 @@ def no_guests(project: Path, tmp_path: Path, known_compiler: None, monkeypatch: 
     folder = tmp_path / "image"
     made = image.BuiltImage(Image("minimal", (), folder), "key", folder)
     monkeypatch.setattr(host, "project_folder", lambda: project)
-    monkeypatch.setattr(image, "build_image", lambda *_: made)
+    monkeypatch.setattr(builder, "build_image", lambda *_: made)
+    monkeypatch.setattr(guests, "qemu_program", lambda: QemuProgram(fake_qemu.VERSION, sandbox=False))
     monkeypatch.setattr(Canaries, "boot_failure", lambda _: "")
 
 

@@ -1,15 +1,15 @@
 # SPDX-License-Identifier: GPL-2.0-only
 """A kernel source tree that builds in a tenth of a second, and fails on demand.
 
-Its ``Makefile`` knows the targets that the harness calls. How they fail is chosen by
-environment variables, so that a failure does not change the tree's fingerprint:
+Its ``Makefile`` has the targets that the harness makes. Environment variables choose how they fail,
+because then a failure does not change the tree's fingerprint:
 
 ``FAKE_KERNEL_FAILURE``
     one of :class:`BuildFailure`.
 ``FAKE_KERNEL_DROPS``
-    options that do not survive ``make olddefconfig``, separated by spaces.
+    options that ``make olddefconfig`` drops, separated by spaces.
 ``FAKE_KERNEL_JOURNAL``
-    a file that gets one line for each target that is made.
+    a file that gets a line for each target that is made.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ from pathlib import Path
 
 #: Modules under test of the fake kernel, in the order of their dependencies.
 FOLDERS = ("fs/netfs", "fs/fscache", "fs/cachefiles", "fs/erofs")
-#: Its companions, which have one name together.
+#: Folders of its companions, which have a common name.
 COMPANIONS = ("net/sunrpc", "fs/nfs")
 RELEASE = "6.1.0-fake"
 
@@ -97,7 +97,7 @@ endif
 """
 
 _OLDDEFCONFIG = """\
-# The last word on each option counts; options that are to be dropped vanish.
+# The last request for each option counts; options that are to be dropped are left out.
 /^CONFIG_/ { split($0, part, "="); name = part[1] }
 /^# CONFIG_.* is not set$/ { name = $2 }
 name != "" { if (!(name in line)) order[++count] = name; line[name] = $0; name = "" }
@@ -169,12 +169,12 @@ def make_tree(folder: Path) -> Path:
 
 
 def made_targets(journal: Path) -> list[str]:
-    """The targets that were made since ``FAKE_KERNEL_JOURNAL`` was set, in order."""
+    """The targets in a journal, in the order in which they were made."""
     return journal.read_text().split() if journal.exists() else []
 
 
 def edit(file: Path, content: str) -> None:
-    """Change a file the way an editor does, with a modification time that is sure to differ."""
+    """Change a file as an editor does; its modification time is sure to differ."""
     before = file.stat().st_mtime_ns
     file.write_text(content)
     os.utime(file, ns=(before + 1_000_000_000, before + 1_000_000_000))

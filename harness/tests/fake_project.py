@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: GPL-2.0-only
-"""A small checkout: a kernel, an image, a fix with its test case, and the programs that make them.
+"""A small project: a kernel, an image, a fix with its test case, and a program that makes the image.
 
-Everything is in the form the real checkout has, so that the harness cannot tell the difference.
+Everything has the form that it has in the real project, so that the harness cannot tell the difference.
 """
 
 from __future__ import annotations
@@ -11,14 +11,14 @@ from pathlib import Path
 
 from harness.tests.fake_kernel_tree import COMPANIONS, FOLDERS, LOST_PUT
 
-#: The names of what the project has.
+#: The names of its kernel and its fix.
 KERNEL = "fake"
 FIX = "lost-put"
 #: The module of the fix's test case.
 TEST_MODULE = "test_lost_put"
-#: What a guest without the fix must say.
+#: The finding in a guest without the fix.
 TITLE = "memory leak in cachefiles_add_cache"
-#: The counter that shows that the path ran, and the message with which the guest reports it.
+#: The counter that shows that the path of the bug ran.
 COUNTER = "binds"
 
 FRAGMENT = """\
@@ -64,7 +64,7 @@ def test_the_credentials_are_put(guest: Guest) -> None:
     assert guest.run("workload") == "", "the workload said something"
 """
 
-#: Stands in for mmdebstrap: an archive with nothing but a busybox that knows two applets.
+#: Stands in for mmdebstrap: an archive with a busybox that has two applets, and nothing else.
 MMDEBSTRAP = """\
 #!/bin/sh -eu
 for word; do case "$word" in *packages.tar) archive=$word;; esac; done
@@ -86,7 +86,7 @@ def write_files(folder: Path, files: dict[str, str]) -> None:
 
 
 def kernel_facts(tree: Path) -> str:
-    """The contents of a ``kernels/*.yaml`` for a working tree."""
+    """The text of a ``kernels/*.yaml`` for a working tree."""
     return textwrap.dedent(
         f"""\
         source: {{tree: "{tree}"}}
@@ -98,10 +98,10 @@ def kernel_facts(tree: Path) -> str:
 
 
 def make_project(folder: Path, tree: Path) -> Path:
-    """Write the checkout into a folder and return it.
+    """Write the project into a folder and return it.
 
     Args:
-        folder: gets the checkout.
+        folder: gets the project.
         tree: the fake kernel's source.
     """
     write_files(

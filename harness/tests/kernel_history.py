@@ -25,7 +25,7 @@ _IDENTITY = {
 
 @dataclass(frozen=True)
 class Edit:
-    """One piece of text of a file in exchange for another; a file that is not there begins empty."""
+    """Replaces a piece of text in a file; a file that does not exist is taken as empty."""
 
     file: str
     old: str
@@ -46,7 +46,7 @@ class Change:
 
 
 def git(repository: Path, *arguments: str, stdin: str = "", **environment: str) -> str:
-    """What git prints in a repository."""
+    """The output of a git command in a repository."""
     finished = subprocess.run(
         ["git", "-C", str(repository), *arguments],
         input=stdin,
@@ -59,13 +59,13 @@ def git(repository: Path, *arguments: str, stdin: str = "", **environment: str) 
 
 
 def start(repository: Path, source: Path, wanted: Sequence[str] = ()) -> str:
-    """Make a repository whose first commit has a source tree in it; returns that commit.
+    """Make a repository whose first commit has the contents of a source tree; returns that commit.
 
     Args:
         repository: a folder that does not exist yet.
         source: the tree.
-        wanted: beginnings of the paths whose contents git gets; of the rest it knows the names only, which is a
-            matter of seconds for a whole kernel. Where nothing is named it gets everything.
+        wanted: prefixes of the paths whose contents are written. Of other files git gets only the names, so that
+            a whole kernel takes seconds. Empty for all contents.
     """
     repository.mkdir(parents=True)
     git(repository, "init", "--quiet", "--initial-branch=main")
@@ -74,7 +74,7 @@ def start(repository: Path, source: Path, wanted: Sequence[str] = ()) -> str:
 
 
 def _written(objects: Path, folder: Path, path: str, wanted: tuple[str, ...]) -> str:
-    """Write a folder as git's objects; returns the name of its tree."""
+    """Write a folder as git objects; returns the name of its tree."""
     lines = []
     for file in folder.iterdir():
         name = f"{path}{file.name}"
@@ -85,7 +85,7 @@ def _written(objects: Path, folder: Path, path: str, wanted: tuple[str, ...]) ->
             continue
         content = os.fsencode(os.readlink(file)) if file.is_symlink() else file.read_bytes()  # noqa: PTH115
         mode = "120000" if file.is_symlink() else "100755" if file.stat().st_mode & 0o100 else "100644"
-        # A sparse checkout has the files beside its folders, too.
+        # A sparse checkout also has the files beside its folders.
         keep = not wanted or name.startswith(wanted) or any(word.startswith(path) for word in wanted)
         lines.append((file.name, f"{mode} {file.name}", _object(objects, b"blob", content, keep)))
     entries = [f"{line}\0".encode() + bytes.fromhex(name) for _, line, name in sorted(lines)]
@@ -128,13 +128,13 @@ class Writer:
         return self.head
 
     def check_out(self, *folders: str) -> None:
-        """Make the newest commit the branch's, and write some of its folders into the working tree."""
+        """Set the branch to the newest commit, and check out some of its folders."""
         git(self.repository, "sparse-checkout", "set", *folders)
         git(self.repository, "reset", "--quiet", "--hard", self.head)
 
     def _text(self, file: str) -> str:
         found = git(self.repository, "ls-tree", self.head, "--", file)
-        # Without .strip(), which git() does: the end of a file counts.
+        # Not by git(), which strips: the end of a file counts.
         show = ["git", "-C", str(self.repository), "show", f"{self.head}:{file}"]
         return subprocess.run(show, capture_output=True, text=True, check=True).stdout if found else ""
 

@@ -22,7 +22,7 @@ from harness.bench import measure as bench
 from harness.bench import virtme
 from harness.bench.figures import USUAL
 from harness.bench.measure import EditedTree
-from harness.catalog import spec
+from harness.catalog import kernels
 from harness.core import host
 from harness.core.cache import DIGESTS, Cache
 from harness.kbuild.build import build_kernel
@@ -271,13 +271,13 @@ class TestVirtmeNg:
         """A kernel that virtme-ng can boot is described."""
         options = "".join(f"{option}=y\n" for option in WHAT_VIRTME_NG_NEEDS)
         (here / "kernels/fragments/virtme.config").write_text(f"# For virtme-ng.\n{options}")
-        tree = Path(spec.load_kernel(here, KERNEL).source.where)
+        tree = Path(kernels.load_kernel(here, KERNEL).source.where)
         facts = kernel_facts(tree).replace("[base]", "[base, virtme]")
         (here / f"kernels/{KERNEL}-virtme.yaml").write_text(facts)
 
     @pytest.mark.usefixtures("installed", "bootable")
     def test_boots_are_compared_with_it(self, run_bench: Callable[..., Ended], here: Path, ground: Ground) -> None:
-        build_kernel(spec.load_kernel(here, f"{KERNEL}-virtme"), Cache(ground.cache))
+        build_kernel(kernels.load_kernel(here, f"{KERNEL}-virtme"), Cache(ground.cache))
         ended = run_bench("cold_boot_to_ssh", "virtme_ng", "--repeat", "2")
         assert ended.status == 0, ended.errors
         assert figures(here)["virtme_ng"]["ratio_to_virtme_ng"] == 1
@@ -295,7 +295,7 @@ class TestVirtmeNg:
             (tmp_path / name).chmod(0o755)
         monkeypatch.setattr(sys, "executable", str(tmp_path / "python"))
         monkeypatch.setattr(host, "find_program", lambda _: None)
-        built = build_kernel(spec.load_kernel(here, f"{KERNEL}-virtme"), Cache(ground.cache))
+        built = build_kernel(kernels.load_kernel(here, f"{KERNEL}-virtme"), Cache(ground.cache))
         with monkeypatch.context() as patch:
             patch.setattr(host, "require_program", lambda program: shutil.which(program) or program)
             found = virtme.find(built, here, Cache(ground.cache))
@@ -324,7 +324,7 @@ class TestVirtmeNg:
         self, run_bench: Callable[..., Ended], fake_program: Callable[[str, str], Path], here: Path, ground: Ground
     ) -> None:
         fake_program("vng", "echo 'virtme-ng 1.42'")
-        build_kernel(spec.load_kernel(here, f"{KERNEL}-virtme"), Cache(ground.cache))
+        build_kernel(kernels.load_kernel(here, f"{KERNEL}-virtme"), Cache(ground.cache))
         ended = run_bench("virtme_ng")
         assert ended.status == 3
         assert "before its guest answered" in ended.errors

@@ -30,19 +30,19 @@ pytestmark = pytest.mark.slow
 
 CACHE = "fs/cachefiles/cache.c"
 LOST = Edit(CACHE, "\tput_cred(cache);\n", "")
-MENDED = Edit(CACHE, "error:\n", "error:\n\tput_cred(cache);\n")
+FIXED = Edit(CACHE, "error:\n", "error:\n\tput_cred(cache);\n")
 HISTORY = (
     Change("netfs: one more", (Edit("fs/netfs/main.c", "return 1", "return 2"),)),
     Change("Documentation: a word", (Edit("Documentation/word.rst", "", "Word\n"),)),
     Change("cachefiles: break the build", (Edit(CACHE, "int ret;", "int ret = ;"),)),
-    Change("cachefiles: mend the build", (Edit(CACHE, "int ret = ;", "int ret;"),)),
+    Change("cachefiles: fix the build", (Edit(CACHE, "int ret = ;", "int ret;"),)),
     Change("cachefiles: lose the credentials", (LOST,)),
     Change("erofs: two", (Edit("fs/erofs/super.c", "return 1", "return 2"),)),
     Change("erofs: crash", (Edit("fs/erofs/super.c", "return 2", "return 666"),)),
     Change("erofs: do not crash", (Edit("fs/erofs/super.c", "return 666", "return 3"),)),
     Change("ARM: a file", (Edit("arch/arm/file.c", "", "int arm;\n"),)),
 )
-MENDING = Change("cachefiles: put the credentials", (MENDED,))
+FIXING = Change("cachefiles: put the credentials", (FIXED,))
 
 
 @pytest.fixture(scope="module")
@@ -52,7 +52,7 @@ def history(tmp_path_factory: pytest.TempPathFactory) -> Writer:
     source = fake_kernel_tree.make_tree(folder / "source")
     writer = Writer(folder / "linux", kernel_history.start(folder / "linux", source))
     writer.names["start"] = writer.head
-    for change in (*HISTORY, MENDING):
+    for change in (*HISTORY, FIXING):
         writer.commit(change)
     git(writer.repository, "reset", "--quiet", "--hard", writer.names[HISTORY[-1].subject])
     return writer
@@ -165,17 +165,17 @@ class TestBisect:
         assert (guests.ran, made_targets()) == (ran, made)
         assert (second["first_bad"], verdicts(second)) == (first["first_bad"], verdicts(first))
 
-    def test_what_mended_it_is_found(self, bisect: Any, history: Writer) -> None:
+    def test_the_fix_is_found(self, bisect: Any, history: Writer) -> None:
         words = ("--term-old", "broken", "--term-new", "fixed")
-        status, document, errors = bisect(*words, good=MENDING.subject, bad="cachefiles: lose the credentials")
+        status, document, errors = bisect(*words, good=FIXING.subject, bad="cachefiles: lose the credentials")
         assert status == 0, errors
-        assert document["first_bad"] == history.names[MENDING.subject]
+        assert document["first_bad"] == history.names[FIXING.subject]
         assert "#regzbot fixed-by: " in document["report"]
 
     def test_a_build_fix_makes_a_commit_testable(self, bisect: Any, history: Writer, tmp_path: Path) -> None:
-        broken, mended = (history.names[f"cachefiles: {word} the build"] for word in ("break", "mend"))
+        broken, fixed = (history.names[f"cachefiles: {word} the build"] for word in ("break", "fix"))
         patch = tmp_path / "build.patch"
-        patch.write_text(git(history.repository, "diff", broken, mended) + "\n")
+        patch.write_text(git(history.repository, "diff", broken, fixed) + "\n")
         word = f"{history.names['Documentation: a word']}..{broken}:{patch}"
         status, document, errors = bisect("--build-fix", word, good="cachefiles: break the build")
         assert status == 0, errors
@@ -218,6 +218,39 @@ class TestBisect:
         assert len(guests.ran) > ran
         assert len([one for one in document["observations"] if one["number"]]) == len(guests.ran)
 
+    def test_a_bisection_of_an_earlier_version_can_be_resumed(
+        self, bisect: Any, harness_command: HarnessCommand, history: Writer, project: Path
+    ) -> None:
+        _, document, _ = bisect()
+        record = {"question": document["question"], "observations": document["observations"][:4]}
+        assert [one["seen"] for one in record["observations"]][:2] == ["silent", "shown"]
+        (project / "runs/latest/bisect.json").write_text(json.dumps(record))
+        ended = harness_command("bisect", "--resume", "--json")
+        assert ended.status == 0, ended.errors
+        resumed = json.loads(ended.output)
+        assert resumed["first_bad"] == history.names["cachefiles: lose the credentials"]
+        assert resumed["observations"][:4] == record["observations"]
+
+    @pytest.mark.parametrize("text", ["{", "[]", '{"question": {"tree": 5}}', '{"question": {}, "observations": []}'])
+    def test_a_record_that_cannot_be_read_is_refused_with_one_sentence(
+        self, bisect: Any, harness_command: HarnessCommand, project: Path, text: str
+    ) -> None:
+        bisect("--end-runs", "1", bad="Documentation: a word")
+        (project / "runs/latest/bisect.json").write_text(text)
+        ended = harness_command("bisect", "--resume")
+        assert ended.status == 2
+        assert f"{(project / 'runs/latest').resolve()}/bisect.json: cannot be read" in ended.errors
+
+    def test_a_damaged_repository_is_an_error_and_no_commit_is_skipped(
+        self, bisect: Any, history: Writer, repository: Path, project: Path
+    ) -> None:
+        file = git(repository, "rev-parse", f"{history.names['cachefiles: lose the credentials']}:{CACHE}")
+        (repository / ".git/objects" / file[:2] / file[2:]).unlink()
+        status, _, errors = bisect()
+        assert (status, f"check the repository: git -C {repository} fsck" in errors) == (2, True), errors
+        record = json.loads((project / "runs/latest/bisect.json").read_text())
+        assert list(verdicts(record).values()) == ["good"]
+
     def test_a_commit_that_does_not_boot_is_skipped(
         self, bisect: Any, monkeypatch: pytest.MonkeyPatch, history: Writer
     ) -> None:
@@ -235,7 +268,7 @@ class TestRefusals:
 
     def test_ends_in_the_wrong_order_for_a_fix(self, bisect: Any) -> None:
         status, _, errors = bisect("--term-old", "broken", "--term-new", "fixed")
-        assert (status, "nothing was mended between them" in errors) == (2, True)
+        assert (status, "nothing was fixed between them" in errors) == (2, True)
 
     def test_ends_on_different_branches(self, bisect: Any, repository: Path, history: Writer) -> None:
         aside = git(repository, "commit-tree", "start^{tree}".replace("start", history.names["start"]), "-m", "aside")
@@ -254,17 +287,17 @@ class TestRefusals:
         assert (status, "is a shallow clone that does not have" in errors) == (2, True)
         assert "fetch --unshallow" in errors
 
-    def test_edits_that_are_in_no_commit(self, bisect: Any, repository: Path) -> None:
+    def test_uncommitted_edits(self, bisect: Any, repository: Path) -> None:
         (repository / CACHE).write_text("int edited;\n")
         status, _, errors = bisect()
-        assert (status, f"would not be tested: {CACHE}" in errors) == (2, True)
+        assert (status, f"has uncommitted edits, which would not be tested: {CACHE}" in errors) == (2, True)
 
     def test_a_good_end_that_is_bad(self, bisect: Any) -> None:
         status, _, errors = bisect(good="erofs: two")
         assert (status, f"is bad: it shows '{TITLE}'" in errors) == (2, True)
 
     def test_a_bad_end_that_does_not_show_it(self, bisect: Any) -> None:
-        status, _, errors = bisect("--end-runs", "2", bad="cachefiles: mend the build")
+        status, _, errors = bisect("--end-runs", "2", bad="cachefiles: fix the build")
         assert (status, "does not show the bug in 2 runs" in errors) == (2, True)
 
     def test_no_git_repository(self, harness_command: HarnessCommand, guests: Guests, tree: Path) -> None:
@@ -282,9 +315,9 @@ class TestRefusals:
     @pytest.mark.parametrize(
         ("words", "reason"),
         [
-            (("--term-old", "broken"), "belong together"),
-            (("--term-old", "b; rm", "--term-new", "x"), "is no word that git takes"),
-            (("--build-fix", "nonsense"), "is no RANGE:PATCH"),
+            (("--term-old", "broken"), "have to be given together"),
+            (("--term-old", "b; rm", "--term-new", "x"), "git bisect does not take 'b; rm' for a state"),
+            (("--build-fix", "nonsense"), "is not RANGE:PATCH"),
             (("--build-fix", "a..b:missing.patch"), "there is no such patch"),
         ],
     )
@@ -318,7 +351,7 @@ class TestStep:
 
     def test_swapped_terms_swap_the_exit_codes(self, at: Any) -> None:
         terms = ("--term-old", "broken", "--term-new", "fixed")
-        assert (at("erofs: two", *terms), at(MENDING.subject, *terms)) == (0, 1)
+        assert (at("erofs: two", *terms), at(FIXING.subject, *terms)) == (0, 1)
 
     def test_edits_are_built(self, at: Any, repository: Path, history: Writer) -> None:
         git(repository, "checkout", "--quiet", history.names["erofs: two"])

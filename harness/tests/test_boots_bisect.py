@@ -18,7 +18,7 @@ from harness.core.model import KernelSource, SourceKind
 from harness.kbuild import source
 from harness.tests import cachefiles_history
 from harness.tests.boots import ENVIRONMENT, HARNESS, TIMEOUT_SECONDS, copy_checkout
-from harness.tests.cachefiles_history import CASE, CULPRIT, FOLDERS, MENDING, NO_BUILD, NO_LOAD, OTHER_CRASH, TITLE
+from harness.tests.cachefiles_history import CASE, CULPRIT, FIXING, FOLDERS, NO_BUILD, NO_LOAD, OTHER_CRASH, TITLE
 from harness.tests.kernel_history import Writer, git
 
 pytestmark = pytest.mark.boots
@@ -62,7 +62,7 @@ def bisect(history: Writer, environment: dict[str, str]) -> Callable[..., dict[s
     return run
 
 
-def test_the_commit_that_takes_a_fix_out_is_found(bisect: Any, history: Writer) -> None:
+def test_the_commit_that_reverts_a_fix_is_found(bisect: Any, history: Writer) -> None:
     document = bisect("--good", "start", "--bad", "main")
     assert document["first_bad"] == history.names[CULPRIT]
     assert document["confidence"] >= 0.99
@@ -98,15 +98,15 @@ def test_git_skips_what_cannot_be_tested(
 
 @pytest.mark.nightly
 def test_the_commit_that_brings_the_fix_back_is_found(bisect: Any, history: Writer) -> None:
-    mending = git(history.repository, "rev-parse", "mended~1")
-    document = bisect("--bad", "mended~4", "--good", "mended", "--term-old", "broken", "--term-new", "fixed")
-    assert document["first_bad"] == mending
-    assert document["subject"] == MENDING
+    fixing = git(history.repository, "rev-parse", "fixed~1")
+    document = bisect("--bad", "fixed~4", "--good", "fixed", "--term-old", "broken", "--term-new", "fixed")
+    assert document["first_bad"] == fixing
+    assert document["subject"] == FIXING
 
 
 @pytest.mark.nightly
 def test_plain_git_bisect_run_finds_it(history: Writer, environment: dict[str, str]) -> None:
-    """With git's own bisection, whose steps are single runs, and whose skips are what cannot be tested."""
+    """With git's own bisection, in which each step is one run, and commits that cannot be tested are skipped."""
     repository = history.repository
     git(repository, "bisect", "start", "main", "start", "--", *FOLDERS)
     try:

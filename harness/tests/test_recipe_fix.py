@@ -51,7 +51,6 @@ def copy(project: Path, tree: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
         stream.write(LIKE_LINUX)
     shutil.rmtree(project / "testcases/fixes" / FIX)
     (project / "kernels/debian-6.1.yaml").write_text(fake_project.kernel_facts(tree))
-    (project / "docs").mkdir()
     monkeypatch.setattr(host, "project_folder", lambda: project)
     written = recipes.write_files(TITLE, project)
     assert written == [f"testcases/fixes/{NAME}/{file}" for file in ("fix.yaml", "revert.cocci", "test_my_fix.py")]

@@ -13,7 +13,7 @@ from pathlib import Path
 
 import pytest
 
-from harness.catalog import spec
+from harness.catalog import kernels
 from harness.core import host
 from harness.core.model import SourceKind
 from harness.tests import fake_project, recipes
@@ -35,7 +35,7 @@ def copy(project: Path, tree: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 
 def test_five_lines_make_a_kernel(copy: Path) -> None:
     assert len((copy / "kernels/my.yaml").read_text().splitlines()) == 5
-    mine, theirs = spec.load_kernel(copy, "my"), spec.load_kernel(copy, "debian-6.12")
+    mine, theirs = kernels.load_kernel(copy, "my"), kernels.load_kernel(copy, "debian-6.12")
     assert (mine.source.kind, mine.source.where) == (SourceKind.TREE, "~/linux")
     assert [*theirs.fragments, copy / "kernels/fragments/my.config"] == list(mine.fragments)
     assert (mine.modules, mine.moved, mine.companions) == (theirs.modules, theirs.moved, theirs.companions)
@@ -44,7 +44,8 @@ def test_five_lines_make_a_kernel(copy: Path) -> None:
 def test_the_table_has_all_keys(copy: Path) -> None:
     text = recipes.CONTRIBUTING.read_text().partition(f"\n## {TITLE}\n")[2].partition("\n## ")[0]
     keys = {line.split("`")[1] for line in text.splitlines() if line.startswith("| `")}
-    assert keys == set(spec.kernel_keys())
+    fields = kernels.KernelSchema.model_fields.items()
+    assert keys == {"extends", *(field.alias or name for name, field in fields)}
 
 
 @pytest.mark.slow

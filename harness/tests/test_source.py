@@ -47,7 +47,7 @@ class TestWorkingTree:
 
     def test_it_is_used_where_it_is(self, tree: Path, cache: Cache) -> None:
         resolved = source.resolve(KernelSource(SourceKind.TREE, str(tree)), cache)
-        assert (resolved.path, resolved.owned) == (tree, False)
+        assert resolved.path == tree
 
     def test_an_edit_changes_the_fingerprint(self, tree: Path, cache: Cache) -> None:
         before = self.fingerprint(tree, cache)
@@ -145,7 +145,7 @@ class TestCopyOfAPackage:
     def test_an_edit_elsewhere_makes_it_a_tree_of_its_own(self, copy: Path, cache: Cache) -> None:
         edit(copy / "mm/slab.c", "int slab_two;\n")
         resolved = self.resolve(copy, cache)
-        assert (resolved.path, resolved.modules, resolved.owned) == (copy, None, False)
+        assert (resolved.path, resolved.modules) == (copy, None)
 
     def test_so_does_a_file_that_is_missing(self, copy: Path, cache: Cache) -> None:
         (copy / "mm/slab.c").unlink()
@@ -163,7 +163,6 @@ class TestPackage:
     ) -> None:
         archive.rename(packaged_sources / archive.name)
         resolved = packaged(cache)
-        assert resolved.owned
         assert resolved.path.is_relative_to(cache.folder)
         assert (resolved.path / "fs/cachefiles/cache.c").is_file()
 
