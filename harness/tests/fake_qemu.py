@@ -5,8 +5,8 @@ It reads the command line the harness gives QEMU, connects to the console's and 
 sockets, prints a boot log, answers SSH with the keys of the seed disk, and has a shell on a second serial port. What
 happens, boot by boot, stands in ``scenario.json`` of the folder that ``FAKE_QEMU`` names; there it also leaves, for
 each boot, its process id (``boot-N.pid``) and the seed (``boot-N.tar``), and what nobody expected (``unexpected``):
-a command that neither the scenario nor :data:`EXPECTED` nor :meth:`FakeQemu.expect` names fails, as does a QMP command
-that is none of :data:`QMP_COMMANDS`, and so does the test.
+a command that neither the scenario nor :data:`EXPECTED` nor :meth:`FakeQemu.expect` names fails, as does a QMP
+command that is none of :data:`QMP_COMMANDS`, and so does the test.
 """
 
 from __future__ import annotations
@@ -38,8 +38,8 @@ VERSION = "QEMU emulator version 7.2.0 (fake)"
 SCENARIO = "scenario.json"
 #: A file that appears when a command hangs.
 HANGS = "hangs"
-#: Files with the regular expressions of commands that a test expects, and with the commands that nobody expected. JSON,
-#: one a line.
+#: Files with the regular expressions of commands that a test expects, and with the commands that nobody expected, as
+#: JSON, one a line.
 EXPECTED_BY_TEST, UNEXPECTED = "expected", "unexpected"
 #: What bash calls a command that it does not find.
 NOT_FOUND = 127

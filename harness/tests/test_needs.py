@@ -98,7 +98,16 @@ class Collected:
 
 def test_each_test_case_says_how_it_reaches_the_subject_and_what_else_it_needs() -> None:
     collected = Collected()
-    options = ["-o", "addopts=", "--collect-only", "-p", "no:terminal", "-p", "no:cacheprovider", f"--rootdir={CHECKOUT}"]
+    options = [
+        "-o",
+        "addopts=",
+        "--collect-only",
+        "-p",
+        "no:terminal",
+        "-p",
+        "no:cacheprovider",
+        f"--rootdir={CHECKOUT}",
+    ]
     folders = [str(CHECKOUT / "testcases" / name) for name in ("fixes", "conformance", "suspects")]
     assert pytest.main([*options, "-c", str(CHECKOUT / "pyproject.toml"), *folders], plugins=[collected]) == 0
     assert len(collected.items) > 50

@@ -430,7 +430,7 @@ class TestBadInput:
         monkeypatch.setattr(sweep, "_NEEDS", ("option CONFIG_KASAN", "option CONFIG_FAILSLAB"))
         ended = swept(OPERATION, "--kernel", KERNEL)
         assert ended.status == 2
-        assert f"the kernel {KERNEL} is built without CONFIG_FAILSLAB" in ended.errors
+        assert f"the kernel {KERNEL} has no CONFIG_FAILSLAB" in ended.errors
         assert qemu.pids() == []
 
     def test_without_a_sweep_there_is_nothing_to_resume(
