@@ -99,6 +99,7 @@ class TestRecognised:
             ((HANG, OTHER), (), ("hang",), (OTHER.title,)),
             ((replace(OTHER, suppressed=True),), (), (), ()),
             ((), (LOST, "a row is left", "a row is left"), ("lost",), ("a row is left",)),
+            ((), ("it is odd\nassert 1 == 2",), (), ("it is odd",)),
         ],
     )
     def test_consequences_of_what_is_known_are_not_new(
