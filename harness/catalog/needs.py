@@ -134,17 +134,23 @@ def lacking(needs: Iterable[Need], kernel: Abilities) -> str:
     return ", ".join(missing)
 
 
-def _missing(need: Need, kernel: Abilities) -> list[str]:
+def options_of(need: Need) -> tuple[str, ...]:
+    """The options of the kernel that a need takes, all of them; none for a symbol."""
     match need.kind:
-        case NeedKind.SYMBOL:
-            return [] if need.name in kernel.symbols() else [f"no symbol {need.name}"]
         case NeedKind.OPTION:
-            options: tuple[str, ...] = (need.name,)
+            return (need.name,)
         case NeedKind.MODE:
-            options = _MODES[need.name]
+            return _MODES[need.name]
         case NeedKind.FILESYSTEM:
-            options = _FILESYSTEMS[need.name]
-    missing = [f"no {option}" for option in options if kernel.options.get(option, "n") not in ("y", "m")]
+            return _FILESYSTEMS[need.name]
+        case NeedKind.SYMBOL:
+            return ()
+
+
+def _missing(need: Need, kernel: Abilities) -> list[str]:
+    missing = [f"no {option}" for option in options_of(need) if kernel.options.get(option, "n") not in ("y", "m")]
+    if need.kind is NeedKind.SYMBOL and need.name not in kernel.symbols():
+        missing.append(f"no symbol {need.name}")
     if need.kind is NeedKind.FILESYSTEM and need.name in _COMPANIONS and need.name not in kernel.companions:
         missing.append(f"no companion {need.name!r}")
     return missing

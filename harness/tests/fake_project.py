@@ -33,6 +33,10 @@ CONFIG_VIRTIO_MMIO_CMDLINE_DEVICES=y
 
 # What finds bugs.
 CONFIG_KASAN=y
+CONFIG_DEBUG_KMEMLEAK=y
+
+# The subject.
+CONFIG_CACHEFILES=m
 
 # Wanted: nice to have.
 CONFIG_NICE=y

@@ -66,7 +66,7 @@ def here(checkout: Path, qemu: FakeQemu, canaries_seen: None, monkeypatch: pytes
     monkeypatch.setattr(spec, "load_image", any_image)
     qemu.play(CLEAN)
     # The set-up, and what daemons have left.
-    qemu.expect("^mkdir -p /cache && mount /dev/disk/scratch /cache$", r"^set -e\nmkdir -p /tmp/a\n")
+    qemu.expect("^mkdir -p /cache && mount /dev/disk/scratch /cache$", "^sh -s make_images$")
     qemu.expect(r"^for one in /run/stress-\*\.(parked|log|guesses); ")
     return checkout
 

@@ -8,18 +8,21 @@ import os
 import signal
 import subprocess
 import threading
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import pytest
 
 from harness.catalog.known import KnownBugs
+from harness.catalog.needs import Abilities, options_of
 from harness.core import host
 from harness.core.model import FindingKind, Outcome, Session, Signature
 from harness.provoke import fail_nth
 from harness.provoke.fault import CONDITIONS, Fault
 from harness.provoke.operations import OPERATIONS, chosen
 from harness.runner import builder
+from harness.runner.builder import Builder
 from harness.sweep import sweeper as sweep
 from harness.sweep.records import (
     Iteration,
@@ -190,9 +193,15 @@ def here(checkout: Path, qemu: FakeQemu, canaries_seen: None, monkeypatch: pytes
     monkeypatch.setattr(sweep, "_CONDITIONS_NEED", dict.fromkeys(CONDITIONS, "option CONFIG_ABSENT"))
     qemu.play(CLEAN)
     # Images, the switching on of fault injection, and the end of each operation.
-    qemu.expect(
-        r"^set -e; folder=\$\(mktemp -d\); ", r"^set -e\nfolder=\$\(mktemp -d\)\n", "^sh -s (unmount|unload)$"
-    )
+    qemu.expect("; erofs_image ", "^sh -s (switch_on|unmount_cache|unload_modules)$")
+    abilities = Builder.abilities
+
+    def all_abilities(self: Builder) -> Abilities:
+        real = abilities(self)
+        needed = (option for operation in OPERATIONS for need in operation.all_needs for option in options_of(need))
+        return replace(real, options={**real.options, **dict.fromkeys(needed, "y")})
+
+    monkeypatch.setattr(Builder, "abilities", all_abilities)
     return checkout
 
 
@@ -364,7 +373,7 @@ class TestCommand:
         self, swept: Any, qemu: FakeQemu, monkeypatch: pytest.MonkeyPatch
     ) -> None:
         for name in ("ENOSPC", "EIO"):
-            monkeypatch.setitem(sweep._CONDITIONS_NEED, name, "CONFIG_KASAN")
+            monkeypatch.setitem(sweep._CONDITIONS_NEED, name, "option CONFIG_KASAN")
         bad = Reply(
             "^sh -s iteration EIO 0 EIO$",
             console=kasan_report("cachefiles_read") + "[    2.0] lab: iteration EIO ended\n",
