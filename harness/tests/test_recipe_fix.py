@@ -37,7 +37,7 @@ void cachefiles_daemon_unbind(struct cachefiles_cache *cache)
 """
 BINDING = (
     Reply("/dev/disk/scratch"),
-    Reply("echo bind >&3"),
+    Reply("bind_and_unbind /cache 8$"),
     Reply("^dmesg$", output="CacheFiles: File cache on vda unregistering\n" * 8),
 )
 GOOD = Boot(replies=BINDING)
