@@ -83,11 +83,11 @@ class TestSuccess:
 
 
 class TestFailure:
-    def test_packages_that_are_not_to_be_had_are_a_lab_error(
+    def test_packages_that_cannot_be_downloaded_are_a_lab_error(
         self, project: Path, cache: Cache, fake_program: Fake
     ) -> None:
         fake_program("mmdebstrap", "echo 'I: hello'; echo 'E: unable to locate package busybox'; exit 1")
-        with pytest.raises(LabError, match="not to be had: E: unable to locate package busybox") as caught:
+        with pytest.raises(LabError, match="cannot be downloaded: E: unable to locate package busybox") as caught:
             built(project, cache)
         assert "apt-get update" in caught.value.next_step
         assert left_in(cache, "packages") == []
