@@ -19,12 +19,16 @@ import psutil
 import pytest
 
 from harness.catalog import kernels, spec
+from harness.catalog.needs import Abilities, of_way, options_of, parsed
 from harness.cli import main as cli
 from harness.core import host
 from harness.core.cache import Cache
 from harness.core.model import Fix, Image, Kernel
 from harness.kbuild import build, image
+from harness.provoke.operations import OPERATIONS
+from harness.provoke.steps import WAY
 from harness.runner import builder, guests
+from harness.runner.builder import Builder
 from harness.runner.canaries import Canaries
 from harness.runner.lab import Lab
 from harness.runner.settings import Settings
@@ -272,3 +276,17 @@ def nothing_left() -> Iterator[None]:
     """No QEMU survives a test."""
     yield
     assert [child for child in psutil.Process().children(recursive=True) if "qemu" in child.name()] == []
+
+
+@pytest.fixture
+def able_kernel(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The fake kernel has all options that operations and steps need."""
+    abilities = Builder.abilities
+    needs = [*(need for one in OPERATIONS for need in one.all_needs), *of_way(WAY), parsed("option CONFIG_KPROBES")]
+
+    def all_abilities(builder: Builder) -> Abilities:
+        real = abilities(builder)
+        needed = (option for need in needs for option in options_of(need))
+        return replace(real, options={**real.options, **dict.fromkeys(needed, "y")})
+
+    monkeypatch.setattr(Builder, "abilities", all_abilities)

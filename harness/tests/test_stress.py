@@ -56,7 +56,9 @@ CRASHING = Boot(replies=(SYMBOLS, Reply("^sh -s$", console=kasan_report(FUNCTION
 
 
 @pytest.fixture
-def here(checkout: Path, qemu: FakeQemu, canaries_seen: None, monkeypatch: pytest.MonkeyPatch) -> Path:
+def here(
+    checkout: Path, qemu: FakeQemu, canaries_seen: None, able_kernel: None, monkeypatch: pytest.MonkeyPatch
+) -> Path:
     """The command works in a fake checkout, whose only image is enough."""
     load = spec.load_image
 

@@ -8,21 +8,18 @@ import os
 import signal
 import subprocess
 import threading
-from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import pytest
 
 from harness.catalog.known import KnownBugs
-from harness.catalog.needs import Abilities, options_of
 from harness.core import host
 from harness.core.model import FindingKind, Outcome, Session, Signature
 from harness.provoke import fail_nth
 from harness.provoke.fault import CONDITIONS, Fault
 from harness.provoke.operations import OPERATIONS, chosen
 from harness.runner import builder
-from harness.runner.builder import Builder
 from harness.sweep import sweeper as sweep
 from harness.sweep.records import (
     Iteration,
@@ -187,21 +184,15 @@ CLEAN = Boot(replies=(*quiet(0, 3, 4), attempt(1), attempt(2)))
 
 
 @pytest.fixture
-def here(checkout: Path, qemu: FakeQemu, canaries_seen: None, monkeypatch: pytest.MonkeyPatch) -> Path:
+def here(
+    checkout: Path, qemu: FakeQemu, canaries_seen: None, able_kernel: None, monkeypatch: pytest.MonkeyPatch
+) -> Path:
     """The command works in a fake checkout, whose kernel has no fault injection to ask for."""
     monkeypatch.setattr(sweep, "_NEEDS", ("option CONFIG_KASAN",))
     monkeypatch.setattr(sweep, "_CONDITIONS_NEED", dict.fromkeys(CONDITIONS, "option CONFIG_ABSENT"))
     qemu.play(CLEAN)
     # Images, the switching on of fault injection, and the end of each operation.
     qemu.expect("; erofs_image ", "^sh -s (switch_on|unmount_cache|unload_modules)$")
-    abilities = Builder.abilities
-
-    def all_abilities(self: Builder) -> Abilities:
-        real = abilities(self)
-        needed = (option for operation in OPERATIONS for need in operation.all_needs for option in options_of(need))
-        return replace(real, options={**real.options, **dict.fromkeys(needed, "y")})
-
-    monkeypatch.setattr(Builder, "abilities", all_abilities)
     return checkout
 
 
