@@ -68,7 +68,9 @@ def here(
     monkeypatch.setattr(spec, "load_image", any_image)
     qemu.play(CLEAN)
     # The set-up, and what daemons have left.
-    qemu.expect("^mkdir -p /cache && mount /dev/disk/scratch /cache$", "^sh -s make_images$")
+    qemu.expect(
+        "^mkdir -p /cache && mount /dev/disk/scratch /cache$", "^sh -s (make_images|unmount_cache|unload_modules)$"
+    )
     qemu.expect(r"^for one in /run/stress-\*\.(parked|log|guesses); ")
     return checkout
 
