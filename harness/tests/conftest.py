@@ -278,11 +278,15 @@ def nothing_left() -> Iterator[None]:
     assert [child for child in psutil.Process().children(recursive=True) if "qemu" in child.name()] == []
 
 
+#: What steps of stress runs need besides their way to the subject.
+FURTHER_NEEDS = ("option CONFIG_KPROBES", "option CONFIG_USERFAULTFD")
+
+
 @pytest.fixture
 def able_kernel(monkeypatch: pytest.MonkeyPatch) -> None:
     """The fake kernel has all options that operations and steps need."""
     abilities = Builder.abilities
-    needs = [*(need for one in OPERATIONS for need in one.all_needs), *of_way(WAY), parsed("option CONFIG_KPROBES")]
+    needs = [*(need for one in OPERATIONS for need in one.all_needs), *of_way(WAY), *map(parsed, FURTHER_NEEDS)]
 
     def all_abilities(builder: Builder) -> Abilities:
         real = abilities(builder)
