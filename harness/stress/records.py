@@ -68,6 +68,8 @@ class Progress:
         """Whether no run is left to do."""
         if self.results and self._ended_by(self.results[-1]):
             return True
+        if self.results and self.results[-1].outcome is Outcome.SKIP:
+            return True  # what the kernel lacks, it lacks in each run
         return self.seconds >= self.plan.seconds if self.plan.seconds else len(self.results) >= self.plan.runs
 
     def _ended_by(self, result: Result) -> bool:

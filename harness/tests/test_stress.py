@@ -282,6 +282,10 @@ class TestRecords:
         plan = StressPlan("debian-6.1", seed=7, runs=3, until_new=True)
         assert Progress(plan, (result(Outcome.FAIL, known=known, new=new),)).finished is finished
 
+    def test_a_kernel_that_cannot_do_one_run_can_do_none(self) -> None:
+        timed = StressPlan("debian-6.1", seed=7, runs=3, seconds=3600)
+        assert Progress(timed, (result(Outcome.SKIP),)).finished
+
     def test_a_run_in_which_the_lab_broke_is_done_again(self) -> None:
         broken = Progress(self.PLAN, (result(), result(Outcome.LAB_ERROR)))
         assert broken.without_lab_errors() == Progress(self.PLAN, (result(),))
