@@ -43,9 +43,11 @@ def test_a_cookie_outlives_its_withdrawal(guest: Guest) -> None:
     guest.run(f"mkdir /m && {shlex.join(mount_command('image'))}")
     # Its anonymous fd would keep the cache open.
     daemon.tell("close-fd", "all")
-    # The withdrawal has the first processor to itself; all that happens meanwhile, interrupts included, the second.
-    guest.run(f"taskset -p 1 {daemon.tell('status')['pid']}; echo 2 >/sys/devices/virtual/workqueue/cpumask")
+    # The withdrawal has the first processor to itself; all that happens meanwhile, interrupts and the filesystem's
+    # threads included, the second.
+    guest.run("sync; for one in /proc/[0-9]*; do taskset -p 2 ${one#/proc/}; done >/dev/null 2>&1; true")
     guest.run("for one in /proc/irq/*/smp_affinity; do echo 2 >$one; done 2>/dev/null; true")
+    guest.run(f"taskset -p 1 {daemon.tell('status')['pid']}; echo 2 >/sys/devices/virtual/workqueue/cpumask")
     with (
         delay(guest, "fscache_withdraw_volume", milliseconds=0),
         delay(guest, "fscache_withdraw_cookie", milliseconds=HELD_MS, times=1, how="spin"),
